@@ -1,0 +1,14 @@
+//! What Sluice's gateway, media server and command line must agree on.
+//!
+//! No server, no proxy and no database in here: formats, tokens and the rules that both sides check with the same code.
+
+pub mod dare;
+pub mod keys;
+pub mod l402;
+pub mod lightning_message;
+pub mod limits;
+pub mod media_token;
+pub mod muid;
+pub mod network;
+pub mod problem;
+pub mod secret;

@@ -1,0 +1,70 @@
+//! How large an upload may be.
+
+/// Bytes in what every limit and every token calls 1 MB.
+pub const BYTES_PER_MB: u64 = 1_048_576;
+
+/// The largest file, in MB, where nothing else is said: on free routes, and for a token without `large_upload_max_mb`.
+pub const DEFAULT_MAX_UPLOAD_MB: u64 = 32;
+
+/// Everything of an upload's form that is not the file's bytes: fields, part headers, boundaries, what follows the last
+/// boundary. So a request body of more than the file's limit and this is too large whatever it holds.
+pub const MAX_FORM_OVERHEAD_BYTES: u64 = 1_048_576;
+
+/// The largest value of the form field `name`.
+pub const MAX_NAME_BYTES: usize = 1_024;
+
+/// The largest value of the form field `description`.
+pub const MAX_DESCRIPTION_BYTES: usize = 16_384;
+
+/// The most tags that one upload may carry.
+pub const MAX_TAGS: usize = 64;
+
+/// The limits of the upload routes that cost nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeUploads {
+    /// `RESTRICT_UPLOAD_SIZE`: free routes take at most [`Self::max_free_upload_mb`].
+    pub restricted: bool,
+    /// `MAX_FREE_UPLOAD_SIZE_MB`.
+    pub max_free_upload_mb: u64,
+}
+
+impl Default for FreeUploads {
+    fn default() -> Self {
+        Self { restricted: false, max_free_upload_mb: 1 }
+    }
+}
+
+impl FreeUploads {
+    /// The largest file on a free route.
+    pub fn max_upload_bytes(&self) -> u64 {
+        let mb = if self.restricted { self.max_free_upload_mb } else { DEFAULT_MAX_UPLOAD_MB };
+        mb.saturating_mul(BYTES_PER_MB)
+    }
+}
+
+/// Whether a request body of `declared_bytes` cannot hold a file within `max_upload_bytes`.
+pub fn body_too_large(declared_bytes: u64, max_upload_bytes: u64) -> bool {
+    declared_bytes > max_upload_bytes.saturating_add(MAX_FORM_OVERHEAD_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_uploads_take_32_mb_unless_restricted() {
+        let mut limits = FreeUploads::default();
+        assert_eq!(limits.max_upload_bytes(), 32 * 1_048_576);
+        limits.restricted = true;
+        assert_eq!(limits.max_upload_bytes(), 1_048_576);
+        limits.max_free_upload_mb = u64::MAX;
+        assert_eq!(limits.max_upload_bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn a_body_has_one_mib_for_its_form() {
+        assert!(!body_too_large(2 * 1_048_576, 1_048_576));
+        assert!(body_too_large(2 * 1_048_576 + 1, 1_048_576));
+        assert!(!body_too_large(u64::MAX, u64::MAX));
+    }
+}
