@@ -1,0 +1,299 @@
+//! The rows, as the rest of the server sees them.
+
+use std::fmt;
+
+use serde::Serialize;
+use sluice_common::{dare, l402::PaymentHash, lightning_message::NodeKey, muid::Muid};
+use time::OffsetDateTime;
+
+use super::DbError;
+use crate::store::{StoreError, StoreKey, StoreKind};
+
+/// Whose a file is: a node's public key (padded base64url of 33 bytes), or `l402:` and the hash of a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Owner(String);
+
+impl Owner {
+    /// The owner that a login names.
+    pub fn node(key: &NodeKey) -> Self {
+        Self(key.to_string())
+    }
+
+    /// The owner that a paid credential is: 32 bytes, see `l402::Token::credential_hash`.
+    pub fn credential(hash: &[u8; 32]) -> Self {
+        Self(format!("l402:{}", hex::encode(hash)))
+    }
+
+    /// The owner that a row or a JWT names.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As rows name it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The row of one stored or pending copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentId(pub i64);
+
+/// How a copy is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealing {
+    /// The salt of the copy's own key.
+    pub nonce: [u8; 32],
+    /// Which sealing key, by its fingerprint.
+    pub key_fingerprint: String,
+}
+
+/// One counter of a token: how many uploads it may store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UseCounter {
+    /// With the payment hash, what the counter is known by.
+    pub id: [u8; 32],
+    /// The most uploads.
+    pub max_uses: u64,
+}
+
+/// On which token a paid upload goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaidUse {
+    /// The payment.
+    pub payment_hash: PaymentHash,
+    /// The very credential, without its `preimage` caveat.
+    pub credential_hash: [u8; 32],
+    /// Every one needs room, and every one is charged. Empty: uses are not limited.
+    pub counters: Vec<UseCounter>,
+}
+
+/// An upload that begins.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Which store will have the copy.
+    pub store: StoreKind,
+    /// Its key there.
+    pub store_key: StoreKey,
+    /// How it is sealed, if it is.
+    pub sealing: Option<Sealing>,
+    /// Until when nobody may sweep it.
+    pub lease_until: OffsetDateTime,
+    /// What it is paid with, on the paid route.
+    pub paid: Option<PaidUse>,
+}
+
+/// An upload whose copy is durable in its store.
+#[derive(Debug, Clone)]
+pub struct FinishedUpload {
+    /// The row made by `begin_upload`.
+    pub content: ContentId,
+    /// The hash of the file.
+    pub muid: Muid,
+    /// The file's length in bytes, before sealing.
+    pub size: u64,
+    /// What the owner says of it.
+    pub media: NewMedia,
+}
+
+/// What an owner says of a file.
+#[derive(Debug, Clone)]
+pub struct NewMedia {
+    /// Whose.
+    pub owner: Owner,
+    /// A title.
+    pub name: String,
+    /// A text about it.
+    pub description: String,
+    /// What a buyer pays the owner, in satoshi.
+    pub price_sat: i64,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// How long a media token sold for it should last, in seconds.
+    pub ttl_secs: i64,
+    /// The name that a download gets.
+    pub filename: String,
+    /// The content type that a download gets.
+    pub mime: String,
+    /// When it is to be deleted.
+    pub expiry: Option<OffsetDateTime>,
+    /// Whether anybody may download it.
+    pub public: bool,
+}
+
+/// A file of an owner, as stored. Serialised with the names of protocols.md §3 by the routes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Media {
+    /// The content.
+    pub muid: Muid,
+    /// Whose.
+    pub owner: Owner,
+    /// A title.
+    pub name: String,
+    /// A text about it.
+    pub description: String,
+    /// What a buyer pays the owner, in satoshi.
+    pub price_sat: i64,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// How long a media token sold for it should last, in seconds.
+    pub ttl_secs: i64,
+    /// The name that a download gets.
+    pub filename: String,
+    /// The content type that a download gets.
+    pub mime: String,
+    /// The file's length in bytes.
+    pub size: u64,
+    /// When it was first stored for this owner.
+    pub created: OffsetDateTime,
+    /// When the row last changed.
+    pub updated: OffsetDateTime,
+    /// When it is to be deleted.
+    pub expiry: Option<OffsetDateTime>,
+    /// What buyers paid in all, in satoshi.
+    pub total_sats: i64,
+    /// How many bought it.
+    pub total_buys: i64,
+    /// Pixels, of a picture that was measured.
+    pub width: Option<i64>,
+    /// Pixels, of a picture that was measured.
+    pub height: Option<i64>,
+    /// Whether it is a template.
+    pub template: bool,
+    /// Whether anybody may download it.
+    pub public: bool,
+}
+
+/// A stored copy, and all that is needed to read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The row.
+    pub id: ContentId,
+    /// The hash of the file.
+    pub muid: Muid,
+    /// Which store has it.
+    pub store: StoreKind,
+    /// Its key there.
+    pub store_key: StoreKey,
+    /// How it is sealed, if it is.
+    pub sealing: Option<Sealing>,
+    /// The file's length in bytes, before sealing.
+    pub size: u64,
+}
+
+impl Content {
+    /// How long the copy in the store must be.
+    pub fn stored_len(&self) -> u64 {
+        if self.sealing.is_some() { dare::sealed_len(self.size) } else { self.size }
+    }
+}
+
+/// A copy that is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiscardedCopy {
+    /// The row.
+    pub id: ContentId,
+    /// Which store has it.
+    pub store: StoreKind,
+    /// Its key there.
+    pub store_key: StoreKey,
+}
+
+/// A key that rows depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// What the key is for, as configuration names it, for instance `LOCAL_ENCRYPTION_KEY`.
+    pub name: String,
+    /// Tells keys apart and says nothing of them.
+    pub fingerprint: String,
+}
+
+/// What became of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUse {
+    /// The state of each counter, in the order of the token's counters.
+    pub counters: Vec<CounterUse>,
+    /// What this very credential stored, newest first, at most 100.
+    pub stored: Vec<StoredUpload>,
+}
+
+/// The state of one counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CounterUse {
+    /// The most uploads.
+    pub max_uses: u64,
+    /// Uploads that are stored.
+    pub spent: u64,
+    /// Uploads that are under way.
+    pub held: u64,
+}
+
+impl CounterUse {
+    /// Whether another upload has room.
+    pub fn has_room(&self) -> bool {
+        self.spent.saturating_add(self.held) < self.max_uses
+    }
+
+    /// Whether none will have room, however the uploads under way end.
+    pub fn is_used_up(&self) -> bool {
+        self.spent >= self.max_uses
+    }
+}
+
+/// An upload that a credential paid for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredUpload {
+    /// The content.
+    pub muid: Muid,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was stored.
+    pub stored_at: OffsetDateTime,
+}
+
+/// Why an upload may not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// As many uploads as the token allows are stored.
+    #[error("the token has stored as many uploads as it allows")]
+    UsedUp,
+    /// Every use that is left is held by an upload under way.
+    #[error("every use that is left is held by an upload under way")]
+    InProgress,
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Why an upload is not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The upload is pending no more: its lease was over before it was done.
+    #[error("the upload's lease was over before it was done")]
+    LeaseLost,
+    /// The store could not say whether an older copy is whole.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<sqlx::Error> for BeginError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+impl From<sqlx::Error> for CommitError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
