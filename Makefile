@@ -1,0 +1,39 @@
+# Thin on purpose: what a line does stands in the tool it calls. All of it works in a clean clone.
+
+CARGO_DENY_VERSION := 0.20.2
+# Tools go beside the build's own output, so that nothing of the user's is touched and `cargo clean` removes them.
+TOOLS := target/tools
+
+.PHONY: run test e2e check bench deps deps-test
+
+run: deps
+	cargo run --release --bin sluice -- up
+
+# Unit tests, integration tests and the end-to-end tests in e2e/ (they are tests of the package `sluice`).
+test: deps-test
+	cargo test --workspace
+
+# The end-to-end tests alone.
+e2e: deps-test
+	cargo test --package sluice --test '*'
+
+check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace
+	$(TOOLS)/bin/cargo-deny --log-level error check --hide-inclusion-graph bans licenses sources
+
+bench: deps
+	bench/run
+
+deps:
+	@.ci/install-debian-packages cmake protobuf-compiler
+
+deps-test:
+	@.ci/install-debian-packages cmake protobuf-compiler postgresql
+
+# Unoptimised: it builds in a minute and a half and runs in two seconds.
+$(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION):
+	@echo "installing cargo-deny $(CARGO_DENY_VERSION) into $(TOOLS)"
+	cargo install --locked --debug --no-default-features --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
+	@touch $@
