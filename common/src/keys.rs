@@ -1,1 +1,166 @@
-//! To come.
+//! Master keys: from them and a token's identifier every root key is derived, so that minting writes nothing.
+
+use rand::RngCore;
+
+use crate::{
+    l402::{Identifier, TokenId, hmac_sha256},
+    network::Network,
+    secret::Secret,
+};
+
+/// The length of a master key in bytes.
+pub const MASTER_KEY_LEN: usize = 32;
+
+const FINGERPRINT_LEN: usize = 8;
+
+/// All master keys, each with a time from which it mints. Every key verifies; the newest whose time has come mints, so a
+/// key can be known everywhere before it is used.
+#[derive(Debug, Clone)]
+pub struct MasterKeys(Vec<MasterKey>);
+
+/// A master key: 32 random bytes, kept as what is derived from it.
+#[derive(Debug, Clone)]
+pub struct MasterKey {
+    fingerprint: [u8; FINGERPRINT_LEN],
+    mints_from: u64,
+    root_keys: Secret<[u8; 32]>,
+    token_ids: Secret<[u8; 32]>,
+}
+
+/// Why keys cannot be used together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    /// There is none.
+    #[error("there is no master key")]
+    None,
+    /// The same key twice.
+    #[error("a master key stands in the list twice")]
+    Twice,
+}
+
+impl MasterKeys {
+    /// The keys of this list.
+    pub fn new(keys: Vec<MasterKey>) -> Result<Self, KeysError> {
+        if keys.is_empty() {
+            return Err(KeysError::None);
+        }
+        let twice =
+            |(at, key): (usize, &MasterKey)| keys[..at].iter().any(|other| other.fingerprint == key.fingerprint);
+        if keys.iter().enumerate().any(twice) {
+            return Err(KeysError::Twice);
+        }
+        Ok(Self(keys))
+    }
+
+    /// The key that mints at `now` (unix seconds): the newest whose time has come.
+    pub fn minting(&self, now: u64) -> Option<&MasterKey> {
+        self.0.iter().filter(|key| key.mints_from <= now).max_by_key(|key| key.mints_from)
+    }
+
+    /// The key that `token_id` was minted under, by its fingerprint.
+    pub fn of(&self, token_id: &TokenId) -> Option<&MasterKey> {
+        self.0.iter().find(|key| key.fingerprint == token_id.key_fingerprint())
+    }
+
+    /// Whether a token id was made by one of these keys: then the settlement that names it is ours.
+    pub fn made(&self, token_id: &TokenId) -> bool {
+        self.of(token_id).is_some_and(|key| key.tag(&token_id.0[..TAG_AT]) == token_id.0[TAG_AT..])
+    }
+
+    /// What tells each key from others and says nothing of it: 16 hexadecimal digits.
+    pub fn fingerprints(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|key| hex::encode(key.fingerprint))
+    }
+}
+
+/// Where the HMAC stands in a token id.
+const TAG_AT: usize = 24;
+
+impl MasterKey {
+    /// The key of 32 random bytes that mints from `mints_from` on (unix seconds; 0: always).
+    pub fn new(key: &Secret<[u8; MASTER_KEY_LEN]>, mints_from: u64) -> Self {
+        let derive = |label: &[u8]| hmac_sha256(key.expose(), label);
+        let mut fingerprint = [0; FINGERPRINT_LEN];
+        fingerprint.copy_from_slice(&derive(b"sluice v1 master key fingerprint")[..FINGERPRINT_LEN]);
+        Self {
+            fingerprint,
+            mints_from,
+            root_keys: Secret::new(derive(b"sluice v1 l402 root keys")),
+            token_ids: Secret::new(derive(b"sluice v1 l402 token ids")),
+        }
+    }
+
+    /// A new token id: fingerprint, `now` (unix seconds), 8 random bytes, 8 of an HMAC over these.
+    pub fn new_token_id(&self, now: u64) -> TokenId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&self.fingerprint);
+        id[8..16].copy_from_slice(&now.to_be_bytes());
+        rand::rng().fill_bytes(&mut id[16..TAG_AT]);
+        let tag = self.tag(&id[..TAG_AT]);
+        id[TAG_AT..].copy_from_slice(&tag);
+        TokenId(id)
+    }
+
+    /// The root key of a macaroon: its network is part of it, so play money buys nothing on a real node.
+    pub(crate) fn root_key(&self, network: Network, identifier: &Identifier) -> [u8; 32] {
+        let mut message = vec![u8::try_from(network.name().len()).unwrap_or(u8::MAX)];
+        message.extend_from_slice(network.name().as_bytes());
+        message.extend_from_slice(&identifier.to_bytes());
+        hmac_sha256(self.root_keys.expose(), &message)
+    }
+
+    fn tag(&self, id: &[u8]) -> [u8; 8] {
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&hmac_sha256(self.token_ids.expose(), id)[..8]);
+        tag
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8, mints_from: u64) -> MasterKey {
+        MasterKey::new(&Secret::new([byte; 32]), mints_from)
+    }
+
+    #[test]
+    fn the_newest_key_whose_time_has_come_mints_and_all_are_known() {
+        let keys = MasterKeys::new(vec![key(1, 0), key(3, 2_000), key(2, 1_000)]).unwrap();
+        let minted_under =
+            |now| *keys.minting(now).unwrap().new_token_id(now).key_fingerprint().first_chunk::<8>().unwrap();
+        assert_eq!(minted_under(999), key(1, 0).fingerprint);
+        assert_eq!(minted_under(1_000), key(2, 0).fingerprint);
+        assert_eq!(minted_under(5_000), key(3, 0).fingerprint);
+        assert!(MasterKeys::new(vec![key(1, 10)]).unwrap().minting(9).is_none());
+        assert_eq!(MasterKeys::new(vec![key(1, 0), key(1, 5)]).unwrap_err(), KeysError::Twice);
+        assert_eq!(MasterKeys::new(vec![]).unwrap_err(), KeysError::None);
+        assert!(!format!("{keys:?}").contains(&hex::encode(keys.0[0].root_keys.expose())));
+    }
+
+    #[test]
+    fn token_ids_say_when_they_were_made_and_by_whom() {
+        let keys = MasterKeys::new(vec![key(1, 0)]).unwrap();
+        let id = keys.minting(1_700_000_000).unwrap().new_token_id(1_700_000_000);
+        assert_eq!(id.minted_at(), 1_700_000_000);
+        assert!(keys.made(&id));
+        let mut forged = id;
+        forged.0[20] ^= 1;
+        assert!(!keys.made(&forged));
+        assert!(!MasterKeys::new(vec![key(2, 0)]).unwrap().made(&id));
+        assert_ne!(id, keys.minting(1_700_000_000).unwrap().new_token_id(1_700_000_000));
+    }
+
+    #[test]
+    fn root_keys_differ_by_network_and_identifier() {
+        let key = key(1, 0);
+        let identifier = |byte| Identifier {
+            payment_hash: crate::l402::PaymentHash::from_bytes([byte; 32]),
+            token_id: TokenId([9; 32]),
+        };
+        let root = key.root_key(Network::Regtest, &identifier(1));
+        assert_eq!(root, key.root_key(Network::Regtest, &identifier(1)));
+        assert_ne!(root, key.root_key(Network::TestWallet, &identifier(1)));
+        assert_ne!(root, key.root_key(Network::Regtest, &identifier(2)));
+    }
+}

@@ -1,5 +1,50 @@
 //! L402 (formerly LSAT): pay an invoice, and the macaroon that came with it becomes a credential.
 
+mod caveat;
+mod challenge;
+mod credential;
+mod identifier;
+mod macaroon;
 mod payment;
+mod terms;
+mod verify;
 
-pub use self::payment::{NotHex32, PaymentHash, Preimage};
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::macaroon::hmac_sha256;
+pub use self::{
+    caveat::Caveat,
+    challenge::Challenge,
+    credential::{Credential, CredentialError},
+    identifier::{Identifier, InvalidIdentifier, TokenId},
+    macaroon::{MAX_MACAROON_LEN, Macaroon, MacaroonError},
+    payment::{NotHex32, PaymentHash, Preimage},
+    terms::{ServiceTerms, UnknownCaveats},
+    verify::{Counter, Lapsed, Permit, Refused, Token, verify, verify_with_root_key},
+};
+use crate::{keys::MasterKeys, network::Network};
+
+/// Why no token is minted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    /// The token id is of no master key.
+    #[error("the token id was not made by any of the master keys")]
+    UnknownKey,
+    /// The macaroon cannot be written, for instance because its caveats are too long.
+    #[error(transparent)]
+    Macaroon(#[from] MacaroonError),
+}
+
+/// Mints the token that a payment buys. Writes nothing anywhere: its root key is derived again whenever it is needed.
+pub fn mint(
+    keys: &MasterKeys,
+    network: Network,
+    terms: &ServiceTerms,
+    token_id: TokenId,
+    payment_hash: PaymentHash,
+) -> Result<Macaroon, MintError> {
+    let identifier = Identifier { payment_hash, token_id };
+    let key = keys.of(&token_id).ok_or(MintError::UnknownKey)?;
+    Ok(Macaroon::mint(&key.root_key(network, &identifier), &identifier, &terms.caveats(token_id.minted_at()))?)
+}

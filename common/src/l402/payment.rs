@@ -20,7 +20,7 @@ pub struct Preimage([u8; 32]);
 #[error("expected 32 bytes in hex")]
 pub struct NotHex32;
 
-fn from_hex32(text: &str) -> Result<[u8; 32], NotHex32> {
+pub(super) fn from_hex32(text: &str) -> Result<[u8; 32], NotHex32> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| NotHex32)?;
     Ok(bytes)
