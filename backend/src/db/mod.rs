@@ -1,5 +1,7 @@
 //! What is stored, whose it is and what was paid for, behind one trait.
 
+#[cfg(test)]
+pub(crate) mod contract;
 mod model;
 mod sqlite;
 
@@ -29,7 +31,7 @@ pub trait Database: Send + Sync {
     /// Notes that `key` is in use from now on; a second time changes nothing.
     async fn note_key(&self, key: &KeyUse) -> Result<(), DbError>;
 
-    /// Whether no upload was ever noted: then keys may still be made.
+    /// Whether there is no upload, file or payment, and so nothing that depends on a key: then keys may still be made.
     async fn is_empty(&self) -> Result<bool, DbError>;
 
     /// Starts an upload: a pending content row with a lease and, for a paid one, a held use in each of its token's

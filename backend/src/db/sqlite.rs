@@ -1,0 +1,187 @@
+//! The rows in one SQLite file: whole with nothing to set up, for one machine.
+
+mod media;
+mod rows;
+mod uploads;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use sluice_common::muid::Muid;
+use sqlx::{
+    ConnectOptions, Sqlite, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use time::OffsetDateTime;
+
+use super::{
+    BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, KeyUse, Media,
+    NewUpload, Owner, PaidUse, TokenUse,
+};
+use crate::store::BlobStore;
+
+/// How long a statement waits while another process writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Each has a thread of its own.
+const READERS: u32 = 4;
+
+/// The rows in one SQLite file. What was committed survives a crash of the machine (WAL, synchronous FULL).
+///
+/// One connection writes, so that writers queue up in here and not at SQLite's lock, where they would poll; a few others
+/// read, and never wait for the one.
+#[derive(Debug)]
+pub struct SqliteDatabase {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteDatabase {
+    /// Opens the database in the file `path`, in a folder that exists, and brings its tables up to date. Where there is
+    /// no file, makes one that only this user can read.
+    ///
+    /// Errors: the file cannot be made, opened or written; a migration was changed since it ran, or failed.
+    pub async fn open(path: &Path) -> Result<Self, DbError> {
+        // Never truncates. The files that SQLite puts beside it take its mode.
+        let file = tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).await;
+        drop(file.map_err(sqlx::Error::Io)?);
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full)
+            .disable_statement_logging();
+        let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
+        let writing = options.clone().journal_mode(SqliteJournalMode::Wal);
+        let writer = pool().max_connections(1).connect_with(writing).await?;
+        migrator().run(&writer).await?;
+        let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
+        Ok(Self { writer, readers })
+    }
+
+    /// Ends once all that is under way is done and the file is closed. Whoever asks after that gets an error.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        // The last to leave folds the write-ahead log into the file.
+        self.writer.close().await;
+    }
+
+    /// A transaction that has the right to write from its start: one that asks for it after it has read can be refused.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+}
+
+/// What makes the tables. It has its own table for what ran, and passes over what a newer program ran: migrations only
+/// add.
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("../migrations/backend/sqlite");
+    migrator.dangerous_set_table_name("_sluice_backend_migrations");
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+#[async_trait]
+impl Database for SqliteDatabase {
+    async fn ping(&self) -> Result<(), DbError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError> {
+        let rows = sqlx::query("SELECT * FROM key_use ORDER BY name, fingerprint").fetch_all(&self.readers).await?;
+        rows.iter().map(rows::key_use).collect()
+    }
+
+    async fn note_key(&self, key: &KeyUse) -> Result<(), DbError> {
+        sqlx::query("INSERT INTO key_use (name, fingerprint) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(&key.name)
+            .bind(&key.fingerprint)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    async fn is_empty(&self) -> Result<bool, DbError> {
+        const ANY: &str = "SELECT EXISTS (SELECT 1 FROM content) OR EXISTS (SELECT 1 FROM media) \
+            OR EXISTS (SELECT 1 FROM paid_upload)";
+        let any: bool = sqlx::query_scalar(ANY).fetch_one(&self.readers).await?;
+        Ok(!any)
+    }
+
+    async fn begin_upload(&self, upload: &NewUpload, now: OffsetDateTime) -> Result<ContentId, BeginError> {
+        let mut tx = self.begin().await?;
+        let content = uploads::begin(&mut tx, upload, now).await?;
+        tx.commit().await?;
+        Ok(content)
+    }
+
+    async fn renew_lease(&self, content: ContentId, until: OffsetDateTime) -> Result<bool, DbError> {
+        let renewed = sqlx::query("UPDATE content SET lease_until = ? WHERE id = ? AND state = 'pending'")
+            .bind(rows::micros(until))
+            .bind(content.0)
+            .execute(&self.writer)
+            .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    async fn commit_upload(
+        &self,
+        upload: &FinishedUpload,
+        store: &dyn BlobStore,
+        now: OffsetDateTime,
+    ) -> Result<Media, CommitError> {
+        let mut tx = self.begin().await?;
+        let media = uploads::finish(&mut tx, upload, store, now).await?;
+        tx.commit().await?;
+        Ok(media)
+    }
+
+    async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError> {
+        let mut tx = self.begin().await?;
+        uploads::discard_pending(&mut tx, content).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn discarded(&self, limit: u32, now: OffsetDateTime) -> Result<Vec<DiscardedCopy>, DbError> {
+        let mut tx = self.begin().await?;
+        uploads::end_leases(&mut tx, now).await?;
+        let copies = uploads::discarded(&mut tx, limit).await?;
+        tx.commit().await?;
+        Ok(copies)
+    }
+
+    async fn forget(&self, content: ContentId) -> Result<(), DbError> {
+        sqlx::query("DELETE FROM content WHERE id = ? AND state = 'discarded'")
+            .bind(content.0)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    async fn content(&self, muid: Muid) -> Result<Option<Content>, DbError> {
+        media::stored(&mut *self.readers.acquire().await?, muid).await
+    }
+
+    async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError> {
+        media::first(&mut *self.readers.acquire().await?, muid, preferred).await
+    }
+
+    async fn owned(&self, muid: Muid, owner: &Owner) -> Result<Option<Media>, DbError> {
+        media::owned(&mut *self.readers.acquire().await?, muid, owner).await
+    }
+
+    async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError> {
+        media::all_owned(&mut *self.readers.acquire().await?, owners).await
+    }
+
+    async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError> {
+        // One transaction, so that counters and list are of one moment.
+        uploads::token_use(&mut *self.readers.begin().await?, paid, now).await
+    }
+}

@@ -1,0 +1,102 @@
+//! Between SQLite's rows and the rest of the server's types.
+
+use sluice_common::muid::Muid;
+use sqlx::{Row, sqlite::SqliteRow};
+use time::OffsetDateTime;
+
+use crate::{
+    db::{Content, ContentId, DbError, DiscardedCopy, KeyUse, Media, Owner, Sealing, StoredUpload},
+    store::{StoreKey, StoreKind},
+};
+
+/// Unix microseconds, rounded down: how a time is stored.
+pub(super) fn micros(time: OffsetDateTime) -> i64 {
+    // A year has five digits at most, so this always fits.
+    time.unix_timestamp_nanos().div_euclid(1_000) as i64
+}
+
+/// A number as SQLite stores it, up to 2^63 - 1.
+pub(super) fn integer(number: u64) -> Result<i64, sqlx::Error> {
+    i64::try_from(number).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// A list as JSON, how lists are stored and bound.
+pub(super) fn json<T: serde::Serialize>(list: &[T]) -> Result<String, sqlx::Error> {
+    serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+pub(super) fn key_use(row: &SqliteRow) -> Result<KeyUse, DbError> {
+    Ok(KeyUse { name: row.try_get("name")?, fingerprint: row.try_get("fingerprint")? })
+}
+
+/// A row of `content` whose state is stored.
+pub(super) fn content(row: &SqliteRow) -> Result<Content, DbError> {
+    Ok(Content {
+        id: ContentId(row.try_get("id")?),
+        muid: muid(row)?,
+        store: store(row)?,
+        store_key: store_key(row)?,
+        sealing: if row.try_get("sealed")? { Some(sealing(row)?) } else { None },
+        size: unsigned(row, "size")?,
+    })
+}
+
+pub(super) fn discarded_copy(row: &SqliteRow) -> Result<DiscardedCopy, DbError> {
+    Ok(DiscardedCopy { id: ContentId(row.try_get("id")?), store: store(row)?, store_key: store_key(row)? })
+}
+
+pub(super) fn media(row: &SqliteRow) -> Result<Media, DbError> {
+    let tags: String = row.try_get("tags")?;
+    Ok(Media {
+        muid: muid(row)?,
+        owner: Owner::from_text(row.try_get("owner_pub_key")?),
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        price_sat: row.try_get("price")?,
+        tags: serde_json::from_str(&tags).map_err(|_| DbError::Row("tags"))?,
+        ttl_secs: row.try_get("ttl")?,
+        filename: row.try_get("filename")?,
+        mime: row.try_get("mime")?,
+        size: unsigned(row, "size")?,
+        created: time(row.try_get("created")?)?,
+        updated: time(row.try_get("updated")?)?,
+        expiry: row.try_get::<Option<i64>, _>("expiry")?.map(time).transpose()?,
+        total_sats: row.try_get("total_sats")?,
+        total_buys: row.try_get("total_buys")?,
+        width: row.try_get("width")?,
+        height: row.try_get("height")?,
+        template: row.try_get("template")?,
+        public: row.try_get("public")?,
+    })
+}
+
+/// A row of `paid_upload` that is spent.
+pub(super) fn stored_upload(row: &SqliteRow) -> Result<StoredUpload, DbError> {
+    Ok(StoredUpload { muid: muid(row)?, size: unsigned(row, "size")?, stored_at: time(row.try_get("stored_at")?)? })
+}
+
+pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, DbError> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| DbError::Row(column))
+}
+
+fn muid(row: &SqliteRow) -> Result<Muid, DbError> {
+    row.try_get::<String, _>("muid")?.parse().map_err(|_| DbError::Row("muid"))
+}
+
+fn store(row: &SqliteRow) -> Result<StoreKind, DbError> {
+    StoreKind::from_name(row.try_get("store")?).ok_or(DbError::Row("store"))
+}
+
+fn store_key(row: &SqliteRow) -> Result<StoreKey, DbError> {
+    row.try_get::<String, _>("store_key")?.parse().map_err(|_| DbError::Row("store_key"))
+}
+
+fn sealing(row: &SqliteRow) -> Result<Sealing, DbError> {
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(row.try_get::<String, _>("nonce")?, &mut nonce).map_err(|_| DbError::Row("nonce"))?;
+    Ok(Sealing { nonce, key_fingerprint: row.try_get("key_fingerprint")? })
+}
+
+fn time(micros: i64) -> Result<OffsetDateTime, DbError> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).map_err(|_| DbError::Row("a time"))
+}

@@ -1,0 +1,223 @@
+//! Uploads from their begin to their end, and the uses of tokens that they hold and spend. Every function works inside
+//! a transaction of its caller's.
+
+use sqlx::SqliteConnection;
+use time::OffsetDateTime;
+
+use super::{media, rows};
+use crate::{
+    db::{
+        BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload, Media,
+        NewUpload, PaidUse, TokenUse, UseCounter,
+    },
+    store::{BlobStore, StoreError},
+};
+
+/// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
+pub(super) const COUNT: &str = "\
+SELECT count(*) FILTER (WHERE stored_at IS NOT NULL) AS spent,
+  count(*) FILTER (WHERE stored_at IS NULL AND lease_until > ?3) AS held
+FROM paid_upload_counter AS counter JOIN paid_upload USING (content_id) LEFT JOIN content ON content.id = content_id
+WHERE counter.payment_hash = ?1 AND counter_id = ?2";
+
+/// Parameters: payment hash, credential hash.
+pub(super) const STORED_WITH: &str = "\
+SELECT * FROM paid_upload WHERE payment_hash = ? AND credential_hash = ? AND stored_at IS NOT NULL
+ORDER BY stored_at DESC, content_id DESC LIMIT 100";
+
+/// Parameters: payment hash, now.
+pub(super) const ENDED_OF_PAYMENT: &str = "\
+SELECT id FROM paid_upload JOIN content ON id = content_id
+WHERE payment_hash = ? AND stored_at IS NULL AND state = 'pending' AND lease_until <= ?";
+
+/// Parameter: now.
+pub(super) const ENDED: &str = "SELECT id FROM content WHERE state = 'pending' AND lease_until <= ?";
+
+/// Parameter: limit.
+pub(super) const DISCARDED: &str = "SELECT * FROM content WHERE state = 'discarded' ORDER BY id LIMIT ?";
+
+/// Parameters: content id, muid. Deletes the held use if its token was charged for the content before.
+pub(super) const GIVE_BACK_IF_CHARGED: &str = "\
+DELETE FROM paid_upload AS held WHERE content_id = ?1 AND EXISTS (
+  SELECT 1 FROM paid_upload AS spent
+  WHERE spent.payment_hash = held.payment_hash AND spent.credential_hash = held.credential_hash AND spent.muid = ?2
+    AND spent.stored_at IS NOT NULL)";
+
+pub(super) async fn begin(
+    tx: &mut SqliteConnection,
+    upload: &NewUpload,
+    now: OffsetDateTime,
+) -> Result<ContentId, BeginError> {
+    if let Some(paid) = &upload.paid {
+        let ended = sqlx::query_scalar(ENDED_OF_PAYMENT).bind(paid.payment_hash.to_string()).bind(rows::micros(now));
+        for id in ended.fetch_all(&mut *tx).await? {
+            discard_pending(tx, ContentId(id)).await?;
+        }
+        let counters = count(tx, paid, now).await?;
+        if counters.iter().any(CounterUse::is_used_up) {
+            return Err(BeginError::UsedUp);
+        }
+        if !counters.iter().all(CounterUse::has_room) {
+            return Err(BeginError::InProgress);
+        }
+    }
+    let sealing = upload.sealing.as_ref();
+    const INSERT: &str = "INSERT INTO content (state, store, store_key, sealed, nonce, key_fingerprint, lease_until, \
+        created) VALUES ('pending', ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+    let content = sqlx::query_scalar(INSERT)
+        .bind(upload.store.name())
+        .bind(upload.store_key.as_str())
+        .bind(sealing.is_some())
+        .bind(sealing.map(|sealing| hex::encode(sealing.nonce)))
+        .bind(sealing.map(|sealing| &sealing.key_fingerprint))
+        .bind(rows::micros(upload.lease_until))
+        .bind(rows::micros(now))
+        .fetch_one(&mut *tx)
+        .await
+        .map(ContentId)?;
+    if let Some(paid) = &upload.paid {
+        hold(tx, content, paid, now).await?;
+    }
+    Ok(content)
+}
+
+async fn hold(
+    tx: &mut SqliteConnection,
+    content: ContentId,
+    paid: &PaidUse,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO paid_upload (content_id, payment_hash, credential_hash, begun_at) VALUES (?, ?, ?, ?)")
+        .bind(content.0)
+        .bind(paid.payment_hash.to_string())
+        .bind(hex::encode(paid.credential_hash))
+        .bind(rows::micros(now))
+        .execute(&mut *tx)
+        .await?;
+    for counter in &paid.counters {
+        sqlx::query("INSERT INTO paid_upload_counter (payment_hash, counter_id, content_id) VALUES (?, ?, ?)")
+            .bind(paid.payment_hash.to_string())
+            .bind(hex::encode(counter.id))
+            .bind(content.0)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn finish(
+    tx: &mut SqliteConnection,
+    upload: &FinishedUpload,
+    store: &dyn BlobStore,
+    now: OffsetDateTime,
+) -> Result<Media, CommitError> {
+    let pending = sqlx::query("SELECT 1 FROM content WHERE id = ? AND state = 'pending'").bind(upload.content.0);
+    if pending.fetch_optional(&mut *tx).await?.is_none() {
+        return Err(CommitError::LeaseLost);
+    }
+    charge(tx, upload, now).await?;
+    match media::stored(tx, upload.muid).await? {
+        Some(older) if is_whole(&older, store).await? => discard(tx, upload.content).await?,
+        older => {
+            if let Some(older) = older {
+                discard(tx, older.id).await?;
+            }
+            sqlx::query("UPDATE content SET state = 'stored', muid = ?, size = ?, lease_until = NULL WHERE id = ?")
+                .bind(upload.muid.to_string())
+                .bind(rows::integer(upload.size)?)
+                .bind(upload.content.0)
+                .execute(&mut *tx)
+                .await?;
+        }
+    }
+    Ok(media::save(tx, upload, now).await?)
+}
+
+/// Whether a stored copy can be read from `store` as it was written.
+async fn is_whole(copy: &Content, store: &dyn BlobStore) -> Result<bool, StoreError> {
+    Ok(copy.store == store.kind() && store.len(&copy.store_key).await? == Some(copy.stored_len()))
+}
+
+/// Makes the use that an upload holds a spent one, unless its token was charged for this content before.
+async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    let muid = upload.muid.to_string();
+    sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).execute(&mut *tx).await?;
+    sqlx::query("UPDATE paid_upload SET stored_at = ?, muid = ?, size = ?, owner_pub_key = ? WHERE content_id = ?")
+        .bind(rows::micros(now))
+        .bind(&muid)
+        .bind(rows::integer(upload.size)?)
+        .bind(upload.media.owner.as_str())
+        .bind(upload.content.0)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+/// Marks a copy for removal.
+async fn discard(tx: &mut SqliteConnection, content: ContentId) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = ?")
+        .bind(content.0)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+/// Ends a pending upload: gives its use back and marks its copy for removal. On any other row: nothing.
+pub(super) async fn discard_pending(tx: &mut SqliteConnection, content: ContentId) -> Result<(), sqlx::Error> {
+    // Only pending uploads hold a use, so whatever of it is not spent belongs to one.
+    sqlx::query("DELETE FROM paid_upload WHERE content_id = ? AND stored_at IS NULL")
+        .bind(content.0)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = ? AND state = 'pending'")
+        .bind(content.0)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+/// Ends every upload whose lease is over.
+pub(super) async fn end_leases(tx: &mut SqliteConnection, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    for id in sqlx::query_scalar(ENDED).bind(rows::micros(now)).fetch_all(&mut *tx).await? {
+        discard_pending(tx, ContentId(id)).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn discarded(tx: &mut SqliteConnection, limit: u32) -> Result<Vec<DiscardedCopy>, DbError> {
+    let rows = sqlx::query(DISCARDED).bind(limit).fetch_all(tx).await?;
+    rows.iter().map(rows::discarded_copy).collect()
+}
+
+pub(super) async fn token_use(
+    tx: &mut SqliteConnection,
+    paid: &PaidUse,
+    now: OffsetDateTime,
+) -> Result<TokenUse, DbError> {
+    let counters = count(tx, paid, now).await?;
+    let rows = sqlx::query(STORED_WITH)
+        .bind(paid.payment_hash.to_string())
+        .bind(hex::encode(paid.credential_hash))
+        .fetch_all(tx)
+        .await?;
+    Ok(TokenUse { counters, stored: rows.iter().map(rows::stored_upload).collect::<Result<_, _>>()? })
+}
+
+/// The state of each of a token's counters, in their order.
+async fn count(tx: &mut SqliteConnection, paid: &PaidUse, now: OffsetDateTime) -> Result<Vec<CounterUse>, DbError> {
+    let mut counters = Vec::with_capacity(paid.counters.len());
+    for UseCounter { id, max_uses } in &paid.counters {
+        let row = sqlx::query(COUNT)
+            .bind(paid.payment_hash.to_string())
+            .bind(hex::encode(id))
+            .bind(rows::micros(now))
+            .fetch_one(&mut *tx)
+            .await?;
+        counters.push(CounterUse {
+            max_uses: *max_uses,
+            spent: rows::unsigned(&row, "spent")?,
+            held: rows::unsigned(&row, "held")?,
+        });
+    }
+    Ok(counters)
+}
