@@ -1,0 +1,185 @@
+//! The multipart form of an upload (RFC 7578), of known length and never in memory as a whole.
+
+use futures_util::{Stream, StreamExt, stream};
+use rand::RngCore;
+use reqwest::Body;
+use serde_json::Value;
+
+use crate::client::api::UploadBody;
+
+/// What the uploader says of the file; what is left out gets the server's defaults.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Details {
+    /// A title.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A text about the file.
+    #[arg(long)]
+    pub description: Option<String>,
+    /// Words to find it by, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// What a buyer pays you for it, in satoshi.
+    #[arg(long, value_name = "SAT", value_parser = clap::value_parser!(i64).range(0..))]
+    pub price: Option<i64>,
+    /// Let anybody download it.
+    #[arg(long)]
+    pub public: bool,
+}
+
+impl Details {
+    /// Whether a stored file's JSON already says all of this.
+    pub fn stand_in(&self, stored: &Value) -> bool {
+        let text_is =
+            |member: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|text| stored[member] == *text);
+        text_is("name", &self.name)
+            && text_is("description", &self.description)
+            && (self.tags.is_empty() || stored["tags"] == Value::from(self.tags.clone()))
+            && self.price.is_none_or(|price| stored["price"] == price)
+            && (!self.public || stored["public"] == true)
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let tags = (!self.tags.is_empty()).then(|| self.tags.join(","));
+        [
+            ("name", self.name.clone()),
+            ("description", self.description.clone()),
+            ("tags", tags),
+            ("price", self.price.map(|price| price.to_string())),
+            ("public", self.public.then(|| "true".to_owned())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+}
+
+/// The form of `details` and a file of `len` bytes.
+pub fn form<S>(details: &Details, filename: &str, len: u64, file: S) -> UploadBody
+where
+    S: Stream<Item = std::io::Result<bytes::Bytes>> + Send + 'static,
+{
+    let mut random = [0; 16];
+    rand::rng().fill_bytes(&mut random);
+    let boundary = format!("sluice-{}", hex::encode(random));
+    let (head, tail) = around_file(details, filename, &boundary);
+    let total = head.len() as u64 + len + tail.len() as u64;
+    let once = |text: String| stream::once(std::future::ready(Ok(bytes::Bytes::from(text))));
+    UploadBody {
+        content_type: format!("multipart/form-data; boundary={boundary}"),
+        len: total,
+        body: Body::wrap_stream(once(head).chain(file).chain(once(tail))),
+    }
+}
+
+/// What stands before and after the file's bytes. The file comes last, so that the server knows all else before it.
+fn around_file(details: &Details, filename: &str, boundary: &str) -> (String, String) {
+    let mut head = String::new();
+    for (name, value) in details.fields() {
+        head += &format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    }
+    head += &format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
+        escape(filename),
+        content_type(filename),
+    );
+    (head, format!("\r\n--{boundary}--\r\n"))
+}
+
+/// As browsers write names in forms.
+fn escape(name: &str) -> String {
+    name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// The content type by the end of the name, for the kinds that people share most.
+fn content_type(filename: &str) -> &'static str {
+    let extension = filename.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    match extension.as_deref() {
+        Some("txt" | "log") => "text/plain",
+        Some("md") => "text/markdown",
+        Some("html" | "htm") => "text/html",
+        Some("csv") => "text/csv",
+        Some("json") => "application/json",
+        Some("pdf") => "application/pdf",
+        Some("zip") => "application/zip",
+        Some("gz" | "tgz") => "application/gzip",
+        Some("tar") => "application/x-tar",
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("gif") => "image/gif",
+        Some("webp") => "image/webp",
+        Some("svg") => "image/svg+xml",
+        Some("mp3") => "audio/mpeg",
+        Some("ogg" | "oga") => "audio/ogg",
+        Some("flac") => "audio/flac",
+        Some("wav") => "audio/wav",
+        Some("mp4" | "m4v") => "video/mp4",
+        Some("webm") => "video/webm",
+        Some("mkv") => "video/x-matroska",
+        Some("mov") => "video/quicktime",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details() -> Details {
+        Details { name: Some("a b".into()), tags: vec!["x".into(), "y".into()], price: Some(3), ..Details::default() }
+    }
+
+    #[test]
+    fn fields_stand_before_the_file() {
+        let (head, tail) = around_file(&Details { public: true, ..details() }, "a\"\r\nb.PNG", "BOUNDARY");
+        insta::assert_snapshot!(format!("{head}FILE{tail}").replace("\r\n", "\n"), @r#"
+        --BOUNDARY
+        Content-Disposition: form-data; name="name"
+
+        a b
+        --BOUNDARY
+        Content-Disposition: form-data; name="tags"
+
+        x,y
+        --BOUNDARY
+        Content-Disposition: form-data; name="price"
+
+        3
+        --BOUNDARY
+        Content-Disposition: form-data; name="public"
+
+        true
+        --BOUNDARY
+        Content-Disposition: form-data; name="file"; filename="a%22%0D%0Ab.PNG"
+        Content-Type: image/png
+
+        FILE
+        --BOUNDARY--
+        "#);
+    }
+
+    #[test]
+    fn the_length_is_that_of_head_file_and_tail() {
+        let form = form(&Details::default(), "a", 1_000, stream::empty());
+        let boundary = form.content_type.strip_prefix("multipart/form-data; boundary=").unwrap();
+        let (head, tail) = around_file(&Details::default(), "a", boundary);
+        assert_eq!(form.len, (head.len() + tail.len() + 1_000) as u64);
+    }
+
+    #[test]
+    fn a_stored_file_will_do_when_it_says_all_that_is_wanted() {
+        let stored =
+            serde_json::json!({"name": "a b", "description": "d", "tags": ["x", "y"], "price": 3, "public": false});
+        assert!(Details::default().stand_in(&stored));
+        assert!(details().stand_in(&stored));
+        for other in [
+            Details { name: Some("a".into()), ..details() },
+            Details { description: Some(String::new()), ..details() },
+            Details { tags: vec!["x".into()], ..details() },
+            Details { price: Some(4), ..details() },
+            Details { public: true, ..details() },
+        ] {
+            assert!(!other.stand_in(&stored), "{other:?}");
+        }
+    }
+}
