@@ -1,0 +1,130 @@
+//! The environment's part of the configuration: the names that sphinx-meme knows, which work as they do there, and ours.
+
+use std::{fmt::Display, net::Ipv4Addr, str::FromStr};
+
+use sluice_common::secret::Secret;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{ConfigError, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
+
+/// Writes what `env` has over `settings`.
+pub(super) fn apply(
+    settings: &mut Settings,
+    env: &dyn Fn(&str) -> Option<String>,
+    parts: Parts,
+) -> Result<(), ConfigError> {
+    let env = Environment(env);
+    set(&mut settings.log.level, env.parse("SLUICE_LOG")?);
+    if let Some(keys) = env.read_key("SLUICE_MASTER_KEYS", master_keys)? {
+        settings.l402.master_keys = keys;
+    }
+    set_some(&mut settings.gateway.database_url, env.parse("GATEWAY_DATABASE_URL")?);
+
+    let backend = &mut settings.backend;
+    if parts == Parts::Backend {
+        // On every address, as sphinx-meme listens.
+        let listen = env.parse("PORT")?.map(|port: u16| (Ipv4Addr::UNSPECIFIED, port).into());
+        set(&mut backend.listen, listen);
+    }
+    set_some(&mut backend.host, env.text("HOST"));
+    // Of these two, the text is the key, whatever it begins with.
+    let value = |text: &str| Ok::<_, MasterKeysError>(KeySource::Value(Secret::new(text.to_owned())));
+    set_some(&mut backend.jwt_key, env.read_key("JWT_KEY", value)?);
+    set_some(&mut backend.local_encryption_key, env.read_key("LOCAL_ENCRYPTION_KEY", value)?);
+    set_some(&mut backend.database_url, env.parse("DATABASE_URL")?);
+    set(&mut backend.storage_mode, env.one_of("STORAGE_MODE", storage_mode, "\"local\" or \"s3\"")?);
+    set_some(&mut backend.local_dir, env.text("LOCAL_DIR").map(Into::into));
+    set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
+    set(&mut backend.max_free_upload_size_mb, env.parse("MAX_FREE_UPLOAD_SIZE_MB")?);
+    Ok(())
+}
+
+/// Writes `value` over `setting` if there is one.
+fn set_some<T>(setting: &mut Option<T>, value: Option<T>) {
+    if value.is_some() {
+        *setting = value;
+    }
+}
+
+/// The variables. One that is set to nothing counts as not set; with keys, where it would go unseen, it is an error.
+struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Environment<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        self.0(name).filter(|text| !text.is_empty())
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, ConfigError> {
+        self.text(name).map(|text| text.trim().parse().map_err(|error| invalid(name, &error))).transpose()
+    }
+
+    fn one_of<T>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+        expected: &str,
+    ) -> Result<Option<T>, ConfigError> {
+        let read = |text: String| read(text.trim()).ok_or_else(|| invalid(name, &format!("expected {expected}")));
+        self.text(name).map(read).transpose()
+    }
+
+    /// A variable that holds keys; errors never repeat it.
+    fn read_key<T, E: Display>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, ConfigError> {
+        match self.0(name).map(Secret::new) {
+            None => Ok(None),
+            Some(text) if text.expose().is_empty() => Err(invalid(name, &"is empty; give it a key or unset it")),
+            Some(text) => read(text.expose()).map(Some).map_err(|error| invalid(name, &error)),
+        }
+    }
+}
+
+fn invalid(name: &'static str, message: &dyn Display) -> ConfigError {
+    ConfigError::Environment { name, message: message.to_string() }
+}
+
+fn storage_mode(text: &str) -> Option<StorageMode> {
+    match text {
+        "local" => Some(StorageMode::Local),
+        "s3" | "S3" => Some(StorageMode::S3),
+        _ => None,
+    }
+}
+
+/// The spellings that Go's `strconv.ParseBool` takes.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Why a list of master keys cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum MasterKeysError {
+    /// No key between two commas.
+    #[error("expected KEY[@TIME],…: a key is missing")]
+    NoKey,
+    /// What follows `@` is no time.
+    #[error("expected KEY[@TIME],… with times as 2026-01-01T00:00:00Z")]
+    NoTime,
+}
+
+/// Reads `KEY[@TIME],…`: each key as in the file, and from when on it makes tokens (RFC 3339; always, if not said).
+fn master_keys(text: &str) -> Result<Vec<MasterKeySettings>, MasterKeysError> {
+    let key = |item: &str| {
+        let (key, mints_from) = match item.trim().rsplit_once('@') {
+            None => (item.trim(), OffsetDateTime::UNIX_EPOCH),
+            Some((key, time)) => (key, OffsetDateTime::parse(time, &Rfc3339).map_err(|_| MasterKeysError::NoTime)?),
+        };
+        if key.is_empty() {
+            return Err(MasterKeysError::NoKey);
+        }
+        Ok(MasterKeySettings { key: key.into(), mints_from })
+    };
+    text.split(',').map(key).collect()
+}

@@ -1,0 +1,367 @@
+//! Every setting, with its name in the file and its default.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU64,
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+use sluice_common::{l402::UnknownCaveats, limits::FreeUploads};
+use time::OffsetDateTime;
+
+use super::{DatabaseUrl, KeySource, check::PAID_UPLOAD};
+use crate::logging::{LogFormat, LogLevel};
+
+const YEAR_SECS: NonZeroU64 = positive(31_557_600);
+
+/// `value`, which must be positive; checked where it stands in a constant.
+const fn positive(value: u64) -> NonZeroU64 {
+    match NonZeroU64::new(value) {
+        Some(value) => value,
+        None => NonZeroU64::MIN,
+    }
+}
+
+/// The whole configuration: what `sluice.toml` holds and what `sluice check-config` prints.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where databases, files and keys are unless a setting says otherwise.
+    pub data_dir: PathBuf,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// What makes and checks tokens; gateway and backend must have the same.
+    pub l402: L402Settings,
+    /// Who takes the payments.
+    pub lightning: LightningSettings,
+    /// The paywall.
+    pub gateway: GatewaySettings,
+    /// What is sold. The first one that protects a request decides.
+    #[serde(rename = "service")]
+    pub services: Vec<ServiceSettings>,
+    /// The media server.
+    pub backend: BackendSettings,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// The least severe that is logged.
+    pub level: LogLevel,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// `[l402]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct L402Settings {
+    /// The keys that tokens are made and checked with.
+    pub master_keys: Vec<MasterKeySettings>,
+    /// What to do with a caveat that is not understood.
+    pub unknown_caveats: UnknownCaveats,
+}
+
+/// A key of `[l402] master_keys`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MasterKeySettings {
+    /// 64 hexadecimal digits, or the file that holds them.
+    pub key: KeySource,
+    /// From when on it makes tokens.
+    #[serde(default = "always", with = "time::serde::rfc3339")]
+    pub mints_from: OffsetDateTime,
+}
+
+fn always() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
+}
+
+/// `[lightning]`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LightningSettings {
+    /// Which node takes the payments.
+    pub kind: LightningKind,
+    /// How long an invoice can be paid.
+    pub invoice_expiry_secs: NonZeroU64,
+    /// Lets the embedded wallet run where others can reach it.
+    pub allow_test_wallet: bool,
+    /// The embedded wallet's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wallet_key: Option<KeySource>,
+}
+
+/// The kinds of Lightning nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LightningKind {
+    /// The embedded wallet: play money, for trying and testing.
+    Wallet,
+    /// LND. Known, so that it can be refused by name.
+    Lnd,
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewaySettings {
+    /// Where it listens for everyone.
+    pub listen: SocketAddr,
+    /// Where it listens for whoever runs it.
+    pub admin_listen: SocketAddr,
+    /// Its database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<DatabaseUrl>,
+}
+
+/// A `[[service]]`: what is sold.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// Its name, in tokens and invoices.
+    pub name: String,
+    /// Which requests must be paid, each `METHOD /path`.
+    pub protect: Vec<String>,
+    /// Where requests go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// What a token costs.
+    pub price_sat: NonZeroU64,
+    /// How long a token is good for.
+    #[serde(default = "year")]
+    pub valid_for_secs: NonZeroU64,
+    /// What a token is able to.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// The largest file that a token stores.
+    #[serde(default = "default_max_upload_mb")]
+    pub max_upload_mb: NonZeroU64,
+    /// How many uploads a token stores; any number if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_uses: Option<NonZeroU64>,
+    /// Whether the upstream gets to see the token.
+    #[serde(default = "yes")]
+    pub forward_credential: bool,
+    /// Further conditions of its tokens, with their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub constraints: BTreeMap<String, String>,
+}
+
+fn year() -> NonZeroU64 {
+    YEAR_SECS
+}
+
+fn default_max_upload_mb() -> NonZeroU64 {
+    positive(4096)
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `[backend]`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The name of this server in media tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The key that logins are signed with; used as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt_key: Option<KeySource>,
+    /// The key that files on disk are sealed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_encryption_key: Option<KeySource>,
+    /// Its database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<DatabaseUrl>,
+    /// Where files are kept.
+    pub storage_mode: StorageMode,
+    /// The folder of `storage_mode = "local"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_dir: Option<PathBuf>,
+    /// Whether free uploads are limited to `max_free_upload_size_mb`.
+    pub restrict_upload_size: bool,
+    /// The largest free upload where they are limited.
+    pub max_free_upload_size_mb: u64,
+}
+
+/// The kinds of stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageMode {
+    /// A folder.
+    Local,
+    /// S3. Known, so that it can be refused by name.
+    S3,
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("sluice-data"),
+            log: LogSettings::default(),
+            l402: L402Settings::default(),
+            lightning: LightningSettings::default(),
+            gateway: GatewaySettings::default(),
+            services: vec![ServiceSettings::media()],
+            backend: BackendSettings::default(),
+        }
+    }
+}
+
+impl Default for LightningSettings {
+    fn default() -> Self {
+        Self {
+            kind: LightningKind::Wallet,
+            invoice_expiry_secs: positive(3600),
+            allow_test_wallet: false,
+            wallet_key: None,
+        }
+    }
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self { listen: loopback(8081), admin_listen: loopback(8082), database_url: None }
+    }
+}
+
+impl Default for BackendSettings {
+    fn default() -> Self {
+        let free = FreeUploads::default();
+        Self {
+            listen: loopback(8083),
+            host: None,
+            jwt_key: None,
+            local_encryption_key: None,
+            database_url: None,
+            storage_mode: StorageMode::Local,
+            local_dir: None,
+            restrict_upload_size: free.restricted,
+            max_free_upload_size_mb: free.max_free_upload_mb,
+        }
+    }
+}
+
+impl ServiceSettings {
+    /// What is sold where nothing else is said: large uploads to the media server.
+    fn media() -> Self {
+        Self {
+            name: "media".to_owned(),
+            protect: vec!["POST /largefile".to_owned()],
+            upstream: None,
+            price_sat: positive(100),
+            valid_for_secs: YEAR_SECS,
+            capabilities: vec!["large_upload".to_owned()],
+            max_upload_mb: default_max_upload_mb(),
+            max_uses: None,
+            forward_credential: true,
+            constraints: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The master keys.
+    pub fn master_keys(&self) -> Vec<MasterKeySettings> {
+        if self.l402.master_keys.is_empty() {
+            return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always() }];
+        }
+        self.l402.master_keys.clone()
+    }
+
+    /// The embedded wallet's key.
+    pub fn wallet_key(&self) -> KeySource {
+        self.lightning.wallet_key.clone().unwrap_or_else(|| self.key_file("wallet.key"))
+    }
+
+    /// The gateway's database.
+    pub fn gateway_database(&self) -> DatabaseUrl {
+        let default = || DatabaseUrl::sqlite(self.data_dir.join("gateway.db"));
+        self.gateway.database_url.clone().unwrap_or_else(default)
+    }
+
+    /// Where the requests of `service` go.
+    pub fn upstream(&self, service: &ServiceSettings) -> String {
+        service.upstream.clone().unwrap_or_else(|| reachable(self.backend.listen).to_string())
+    }
+
+    /// The name of the media server in media tokens.
+    pub fn host(&self) -> String {
+        self.backend.host.clone().unwrap_or_else(|| self.gateway.listen.to_string())
+    }
+
+    /// The key that logins are signed with.
+    pub fn jwt_key(&self) -> KeySource {
+        self.backend.jwt_key.clone().unwrap_or_else(|| self.key_file("jwt.key"))
+    }
+
+    /// The key that files on disk are sealed with.
+    pub fn local_encryption_key(&self) -> KeySource {
+        self.backend.local_encryption_key.clone().unwrap_or_else(|| self.key_file("local-encryption.key"))
+    }
+
+    /// The backend's database.
+    pub fn backend_database(&self) -> DatabaseUrl {
+        let default = || DatabaseUrl::sqlite(self.data_dir.join("backend.db"));
+        self.backend.database_url.clone().unwrap_or_else(default)
+    }
+
+    /// The folder of the stored files.
+    pub fn local_dir(&self) -> PathBuf {
+        self.backend.local_dir.clone().unwrap_or_else(|| self.data_dir.join("media"))
+    }
+
+    fn key_file(&self, name: &str) -> KeySource {
+        KeySource::File(self.data_dir.join("keys").join(name))
+    }
+
+    /// The service that sells uploads to the media server.
+    pub fn paid_upload(&self) -> Option<&ServiceSettings> {
+        self.services.iter().find(|service| service.protect.iter().any(|request| request == PAID_UPLOAD))
+    }
+
+    /// The same settings with everything said that was left to follow from others.
+    #[must_use]
+    pub fn effective(&self) -> Self {
+        let service =
+            |service: &ServiceSettings| ServiceSettings { upstream: Some(self.upstream(service)), ..service.clone() };
+        Self {
+            data_dir: self.data_dir.clone(),
+            log: self.log.clone(),
+            l402: L402Settings { master_keys: self.master_keys(), ..self.l402.clone() },
+            lightning: LightningSettings { wallet_key: Some(self.wallet_key()), ..self.lightning.clone() },
+            gateway: GatewaySettings { database_url: Some(self.gateway_database()), ..self.gateway.clone() },
+            services: self.services.iter().map(service).collect(),
+            backend: BackendSettings {
+                host: Some(self.host()),
+                jwt_key: Some(self.jwt_key()),
+                local_encryption_key: Some(self.local_encryption_key()),
+                database_url: Some(self.backend_database()),
+                local_dir: Some(self.local_dir()),
+                ..self.backend.clone()
+            },
+        }
+    }
+}
+
+/// The address by which a server on this machine that listens on `address` is reached.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let loopback: IpAddr = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    (loopback, address.port()).into()
+}

@@ -1,0 +1,241 @@
+//! Reads the keys that settings name, and makes those that a first start lacks.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use sluice_common::{
+    keys::{KeysError, MasterKey, MasterKeys},
+    secret::Secret,
+};
+
+use crate::{
+    config::{KeySource, Settings},
+    files::{self, Existing},
+};
+
+/// The fewest characters of a key for logins that is in a file: what is shorter was cut off, or can be guessed.
+const MIN_JWT_KEY_CHARS: usize = 32;
+
+/// The most that is read of a key file.
+const MAX_KEY_FILE_BYTES: u64 = 4096;
+
+/// What the keys are called in errors: their setting, and their variable if they have one.
+const MASTER_KEY: &str = "[l402] master_keys (SLUICE_MASTER_KEYS)";
+const WALLET_KEY: &str = "[lightning] wallet_key";
+const JWT_KEY: &str = "[backend] jwt_key (JWT_KEY)";
+const LOCAL_ENCRYPTION_KEY: &str = "[backend] local_encryption_key (LOCAL_ENCRYPTION_KEY)";
+
+/// What is wrong with a key. Never says anything of the key itself.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// There is no such file.
+    #[error(
+        "{name}: there is no key file {}; put the key there, or make a new one: \
+         (umask 077; openssl rand -hex 32 > {})", path.display(), path.display()
+    )]
+    Missing {
+        /// Which key.
+        name: &'static str,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// There is no such file, and no new key may take its place.
+    #[error(
+        "{name}: there is no key file {}, and no new key can take its place, for there is {} already; \
+         put the key back", path.display(), found.display()
+    )]
+    Lost {
+        /// Which key.
+        name: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// What depends on it.
+        found: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("{name}: {}: {source}", path.display())]
+    Unreadable {
+        /// Which key.
+        name: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Nothing is there.
+    #[error("{name}: {place} is empty")]
+    Empty {
+        /// Which key.
+        name: &'static str,
+        /// The file, or the setting.
+        place: String,
+    },
+    /// Not 64 hexadecimal digits.
+    #[error("{name}: {place} is not 64 hexadecimal digits")]
+    NotHex {
+        /// Which key.
+        name: &'static str,
+        /// The file, or the setting.
+        place: String,
+    },
+    /// Too short for a key.
+    #[error("{name}: {place} has less than {MIN_JWT_KEY_CHARS} characters")]
+    TooShort {
+        /// Which key.
+        name: &'static str,
+        /// The file.
+        place: String,
+    },
+    /// Keys that cannot be used together.
+    #[error("{MASTER_KEY}: {0}")]
+    Master(#[from] KeysError),
+}
+
+/// The keys that tokens are made and checked with.
+pub fn master_keys(settings: &Settings) -> Result<MasterKeys, KeyError> {
+    let read = |key: crate::config::MasterKeySettings| {
+        let mints_from = u64::try_from(key.mints_from.unix_timestamp()).unwrap_or_default();
+        Ok(MasterKey::new(&hex_key(MASTER_KEY, &key.key)?, mints_from))
+    };
+    let keys = settings.master_keys().into_iter().map(read).collect::<Result<_, KeyError>>()?;
+    Ok(MasterKeys::new(keys)?)
+}
+
+/// The embedded wallet's key.
+pub fn wallet_key(settings: &Settings) -> Result<Secret<[u8; 32]>, KeyError> {
+    hex_key(WALLET_KEY, &settings.wallet_key())
+}
+
+/// The key that files on disk are sealed with.
+pub fn local_encryption_key(settings: &Settings) -> Result<Secret<[u8; 32]>, KeyError> {
+    hex_key(LOCAL_ENCRYPTION_KEY, &settings.local_encryption_key())
+}
+
+/// The key that logins are signed with, as text. From a file it comes without the end of its line.
+pub fn jwt_key(settings: &Settings) -> Result<Secret<String>, KeyError> {
+    let source = settings.jwt_key();
+    let key = read(JWT_KEY, &source)?;
+    // Given as text, it may be as short as sphinx-meme allowed.
+    if matches!(source, KeySource::File(_)) && key.expose().chars().count() < MIN_JWT_KEY_CHARS {
+        return Err(KeyError::TooShort { name: JWT_KEY, place: place(&source) });
+    }
+    Ok(key)
+}
+
+/// Makes the key files that are missing, if this is a first start: no database, and no stored file. Gives their paths.
+pub fn make_missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
+    let mut sources: Vec<_> = settings.master_keys().into_iter().map(|key| (MASTER_KEY, key.key)).collect();
+    sources.push((WALLET_KEY, settings.wallet_key()));
+    sources.push((JWT_KEY, settings.jwt_key()));
+    sources.push((LOCAL_ENCRYPTION_KEY, settings.local_encryption_key()));
+
+    let mut made = Vec::new();
+    for (name, source) in sources {
+        let KeySource::File(path) = source else { continue };
+        if exists(name, &path)? {
+            continue;
+        }
+        if let Some(found) = earlier_state(settings)? {
+            return Err(KeyError::Lost { name, path, found });
+        }
+        make(&path).map_err(|source| KeyError::Unwritable { path: path.clone(), source })?;
+        made.push(path);
+    }
+    Ok(made)
+}
+
+/// What says that this is no first start.
+fn earlier_state(settings: &Settings) -> Result<Option<PathBuf>, KeyError> {
+    for database in [settings.backend_database(), settings.gateway_database()] {
+        if exists("database_url", database.path())? {
+            return Ok(Some(database.path().to_owned()));
+        }
+    }
+    let local_dir = settings.local_dir();
+    match fs::read_dir(&local_dir) {
+        Ok(mut files) => Ok(files.next().is_some().then_some(local_dir)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeyError::Unreadable { name: "local_dir", path: local_dir, source }),
+    }
+}
+
+/// Whether there is something at `path`; not being able to tell is an error, for a key must not be made then.
+fn exists(name: &'static str, path: &Path) -> Result<bool, KeyError> {
+    // A link that points nowhere counts as there: whoever made it means something by it.
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(KeyError::Unreadable { name, path: path.to_owned(), source }),
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        files::make_dir(dir)?;
+    }
+    let key = Secret::new(rand::random::<[u8; 32]>());
+    let text = Secret::new(hex::encode(key.expose()) + "\n");
+    files::write_whole(path, text.expose().as_bytes(), Existing::Keep)
+}
+
+fn hex_key(name: &'static str, source: &KeySource) -> Result<Secret<[u8; 32]>, KeyError> {
+    let text = read(name, source)?;
+    let mut key = [0; 32];
+    hex::decode_to_slice(text.expose().trim(), &mut key)
+        .map_err(|_| KeyError::NotHex { name, place: place(source) })?;
+    Ok(Secret::new(key))
+}
+
+/// The text of a key, from a file without the end of its line; never empty.
+fn read(name: &'static str, source: &KeySource) -> Result<Secret<String>, KeyError> {
+    let text = match source {
+        KeySource::Value(value) => value.clone(),
+        KeySource::File(path) => {
+            let text = Secret::new(read_file(name, path)?);
+            Secret::new(text.expose().trim_end_matches(['\r', '\n']).to_owned())
+        }
+    };
+    if text.expose().trim().is_empty() {
+        return Err(KeyError::Empty { name, place: place(source) });
+    }
+    Ok(text)
+}
+
+/// Where a key is, for errors.
+fn place(source: &KeySource) -> String {
+    match source {
+        KeySource::File(path) => path.display().to_string(),
+        KeySource::Value(_) => "its value".to_owned(),
+    }
+}
+
+fn read_file(name: &'static str, path: &Path) -> Result<String, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { name, path: path.to_owned(), source };
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(KeyError::Missing { name, path: path.to_owned() });
+        }
+        metadata => metadata.map_err(unreadable)?,
+    };
+    if metadata.len() > MAX_KEY_FILE_BYTES {
+        return Err(unreadable(io::Error::other("too large for a key")));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "others than the owner may read this key file: chmod 600 it");
+    }
+    fs::read_to_string(path).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests;
