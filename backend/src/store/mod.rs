@@ -1,5 +1,7 @@
 //! Where the bytes are, behind one trait.
 
+#[cfg(test)]
+pub(crate) mod contract;
 mod local;
 
 use std::{fmt, ops::Range, pin::Pin, str::FromStr};
@@ -60,6 +62,11 @@ impl StoreKind {
         match self {
             Self::Local => "local",
         }
+    }
+
+    /// The kind that a row names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        (name == Self::Local.name()).then_some(Self::Local)
     }
 }
 

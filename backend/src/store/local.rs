@@ -1,0 +1,267 @@
+//! Copies as files of one folder.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    mem,
+    ops::Range,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+
+use super::{BlobStore, BlobStream, BlobWriter, StoreError, StoreKey, StoreKind};
+
+/// What is read at a time; one such piece is read ahead.
+const PIECE_LEN: u64 = 128 * 1024;
+
+/// Keeps each copy as a file of one folder, named by its key. Files are only the server's own to read (mode 600), and
+/// none of them is ever opened to be written a second time. Files of other names stay alone.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    dir: Arc<Path>,
+}
+
+impl LocalStore {
+    /// The store in the folder `dir`, which is made (mode 700) if there is none.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        for made in missing {
+            match made.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent)?,
+                _ => sync_folder(Path::new("."))?,
+            }
+        }
+        Ok(Self { dir: dir.into() })
+    }
+
+    fn path(&self, key: &StoreKey) -> PathBuf {
+        self.dir.join(key.as_str())
+    }
+}
+
+#[async_trait]
+impl BlobStore for LocalStore {
+    fn kind(&self) -> StoreKind {
+        StoreKind::Local
+    }
+
+    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+        let path = self.path(key);
+        let file = blocking(move || create_new(&path)).await?;
+        Ok(Box::new(LocalWriter { dir: Arc::clone(&self.dir), state: Writing::Idle(file) }))
+    }
+
+    async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError> {
+        let path = self.path(key);
+        blocking(move || match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn read(&self, key: &StoreKey, range: Range<u64>) -> Result<BlobStream, StoreError> {
+        let path = self.path(key);
+        let start = range.start;
+        let file = blocking(move || {
+            let mut file = File::open(&path)?;
+            file.seek(SeekFrom::Start(start))?;
+            Ok(file)
+        })
+        .await
+        .map_err(StoreError::missing)?;
+        let reading = Reading::next(file, range.end.saturating_sub(start));
+        Ok(Box::pin(stream::try_unfold(reading, Reading::step)))
+    }
+
+    async fn delete(&self, key: &StoreKey) -> Result<(), StoreError> {
+        let (dir, path) = (Arc::clone(&self.dir), self.path(key));
+        blocking(move || match std::fs::remove_file(&path) {
+            // Its row is forgotten next, so a file that came back after a crash would stay for ever.
+            Ok(()) => sync_folder(&dir),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let path = self.path(&StoreKey::random()).with_extension("probe");
+        blocking(move || {
+            let written = create_new(&path)?.write_all(b"probe");
+            std::fs::remove_file(&path)?;
+            written
+        })
+        .await
+    }
+}
+
+/// Writes one piece while the caller makes the next. No thread waits for the caller.
+struct LocalWriter {
+    dir: Arc<Path>,
+    state: Writing,
+}
+
+enum Writing {
+    Idle(File),
+    Busy(JoinHandle<io::Result<File>>),
+    Failed,
+}
+
+impl LocalWriter {
+    /// The file, once what was handed over before is written.
+    async fn file(&mut self) -> Result<File, StoreError> {
+        if let Writing::Busy(job) = &mut self.state {
+            // Not taken out first: whoever gives up waiting here can come back.
+            let done = job.await;
+            self.state = Writing::Failed;
+            self.state = Writing::Idle(flatten(done)?);
+        }
+        match mem::replace(&mut self.state, Writing::Failed) {
+            Writing::Idle(file) => Ok(file),
+            _ => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        }
+    }
+}
+
+#[async_trait]
+impl BlobWriter for LocalWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        let mut file = self.file().await?;
+        self.state = Writing::Busy(spawn_blocking(move || {
+            file.write_all(&bytes)?;
+            Ok(file)
+        }));
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
+        let file = self.file().await?;
+        let dir = Arc::clone(&self.dir);
+        blocking(move || {
+            file.sync_all()?;
+            sync_folder(&dir)
+        })
+        .await
+    }
+}
+
+/// What is left of a range, the next piece of it being read.
+struct Reading {
+    /// Bytes after the piece that is being read.
+    after: u64,
+    piece: Option<ReadJob>,
+}
+
+type ReadJob = JoinHandle<io::Result<(File, Vec<u8>)>>;
+
+impl Reading {
+    /// Starts to read the next piece of the `left` bytes that are left.
+    fn next(file: File, left: u64) -> Self {
+        let len = left.min(PIECE_LEN);
+        let piece = (len > 0).then(|| {
+            spawn_blocking(move || {
+                let mut piece = Vec::with_capacity(len as usize);
+                (&file).take(len).read_to_end(&mut piece)?;
+                if (piece.len() as u64) < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok((file, piece)) }
+            })
+        });
+        Self { after: left - len, piece }
+    }
+
+    async fn step(self) -> Result<Option<(Bytes, Self)>, StoreError> {
+        let Some(piece) = self.piece else { return Ok(None) };
+        let (file, piece) = flatten(piece.await).map_err(|error| StoreError::missing(error.into()))?;
+        Ok(Some((piece.into(), Self::next(file, self.after))))
+    }
+}
+
+impl StoreError {
+    /// What it means to a reader that there is no file, or no more of it.
+    fn missing(self) -> Self {
+        match self {
+            Self::Io(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+                Self::Missing
+            }
+            other => other,
+        }
+    }
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Makes the names in `dir` durable: the sync of a file does not sync the folder that names it.
+fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, StoreError> {
+    Ok(flatten(spawn_blocking(work).await)?)
+}
+
+fn flatten<T>(done: Result<io::Result<T>, JoinError>) -> io::Result<T> {
+    done.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::store::contract::{self, blob_store_tests};
+
+    fn open() -> (tempfile::TempDir, LocalStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(&folder.path().join("a/b")).unwrap();
+        (folder, store)
+    }
+
+    blob_store_tests!(open());
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn folder_and_files_are_the_servers_own() {
+        let (folder, store) = open();
+        let key = StoreKey::random();
+        contract::put(&store, &key, b"hello").await;
+        assert_eq!(mode(&folder.path().join("a/b")), 0o700);
+        let path = folder.path().join("a/b").join(key.as_str());
+        assert_eq!((mode(&path), std::fs::read(&path).unwrap()), (0o600, b"hello".to_vec()));
+        // Opened again: what is there stays, the folder's mode too.
+        LocalStore::open(&folder.path().join("a/b")).unwrap();
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn check_leaves_nothing_and_sees_a_lost_folder() {
+        let (folder, store) = open();
+        store.check().await.unwrap();
+        assert_eq!(std::fs::read_dir(folder.path().join("a/b")).unwrap().count(), 0);
+        std::fs::remove_dir_all(folder.path().join("a")).unwrap();
+        assert!(matches!(store.check().await, Err(StoreError::Io(_))));
+        assert!(matches!(store.create(&StoreKey::random()).await, Err(StoreError::Io(_))));
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_fails_the_copy() {
+        let (_folder, store) = open();
+        let file = File::open(&*store.dir).unwrap(); // Not writable: every write fails.
+        let mut writer = LocalWriter { dir: Arc::clone(&store.dir), state: Writing::Idle(file) };
+        writer.write(Bytes::from_static(b"a")).await.unwrap();
+        assert!(matches!(writer.write(Bytes::from_static(b"b")).await, Err(StoreError::Io(_))));
+        assert!(matches!(Box::new(writer).finish().await, Err(StoreError::Io(_))));
+    }
+}

@@ -1,0 +1,151 @@
+//! What becomes of a request's body when the answer comes first.
+//!
+//! hyper closes a connection whose body nobody reads any more, and most clients then never see the answer: they are
+//! still sending (protocols.md §2). So whatever a route leaves unread is read on here and thrown away, within bounds.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::header::EXPECT;
+use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long, how much and how many bodies are drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainLimits {
+    /// The most bytes of one body: about the largest upload that is allowed.
+    pub max_bytes: u64,
+    /// The longest time for one body.
+    pub max_time: Duration,
+    /// The longest time without a byte.
+    pub max_idle: Duration,
+    /// The same for a request with `Expect`: who waits for a 100 closes, who does not wait is sending.
+    pub max_idle_after_expect: Duration,
+    /// How many bodies at once; past it they are dropped.
+    pub at_once: usize,
+}
+
+impl DrainLimits {
+    /// The limits for a server whose largest upload has `max_upload_bytes`.
+    pub fn for_uploads_of(max_upload_bytes: u64) -> Self {
+        Self {
+            max_bytes: max_upload_bytes.saturating_add(sluice_common::limits::MAX_FORM_OVERHEAD_BYTES),
+            max_time: Duration::from_secs(60),
+            max_idle: Duration::from_secs(5),
+            max_idle_after_expect: Duration::from_secs(1),
+            at_once: 64,
+        }
+    }
+}
+
+/// The drains of one server.
+#[derive(Debug, Clone)]
+pub struct Drains {
+    limits: DrainLimits,
+    free: Arc<Semaphore>,
+}
+
+impl Drains {
+    /// The drains of one server; clones share `limits.at_once`.
+    pub fn new(limits: DrainLimits) -> Self {
+        Self { limits, free: Arc::new(Semaphore::new(limits.at_once)) }
+    }
+}
+
+/// Middleware for `axum::middleware::from_fn_with_state`: from here on nobody needs to care for a body that is not
+/// read to its end. Dropped early by whatever stands behind this, it is drained in the background as soon as the answer
+/// is on its way, and not before: reading makes hyper send the 100 that an `Expect` waits for.
+pub async fn drain_unread(State(drains): State<Drains>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    // Cancelled when this future is done, which is in the same poll in which hyper takes the answer.
+    let answered = CancellationToken::new();
+    let _on_return = answered.clone().drop_guard();
+    let max_idle = match parts.headers.contains_key(EXPECT) {
+        true => drains.limits.max_idle_after_expect,
+        false => drains.limits.max_idle,
+    };
+    let body = Body::new(Drained { unread: Some(body), drains, max_idle, answered });
+    next.run(Request::from_parts(parts, body)).await
+}
+
+/// A body that is drained when it is dropped before its end.
+struct Drained {
+    /// None after its end.
+    unread: Option<Body>,
+    drains: Drains,
+    max_idle: Duration,
+    answered: CancellationToken,
+}
+
+impl HttpBody for Drained {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.unread else { return Poll::Ready(None) };
+        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.unread = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.unread.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.unread.as_ref().map_or(SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        let Some(body) = self.unread.take().filter(|body| !body.is_end_stream()) else { return };
+        let (Ok(runtime), Ok(turn)) = (Handle::try_current(), Arc::clone(&self.drains.free).try_acquire_owned()) else {
+            return;
+        };
+        runtime.spawn(drain(body, self.drains.limits, self.max_idle, self.answered.clone(), turn));
+    }
+}
+
+async fn drain(
+    mut body: Body,
+    limits: DrainLimits,
+    max_idle: Duration,
+    answered: CancellationToken,
+    _turn: OwnedSemaphorePermit,
+) {
+    answered.cancelled().await;
+    let mut left = limits.max_bytes;
+    // Ends by itself at the body's end, at its failure, or past a bound; hyper then closes the connection.
+    let _ = timeout(limits.max_time, async {
+        while let Ok(Some(Ok(frame))) = timeout(max_idle, body.frame()).await {
+            let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+            match left.checked_sub(len) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests;

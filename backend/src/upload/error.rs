@@ -1,0 +1,128 @@
+//! Why an upload is not stored, and what the client is told.
+
+use std::io;
+
+use http::StatusCode;
+use sluice_common::problem::Problem;
+
+use crate::{
+    db::{BeginError, CommitError, DbError},
+    store::StoreError,
+};
+
+/// Why an upload is not stored. Nothing of it is left then, and its use is given back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UploadError {
+    /// The content type is not that of a form.
+    #[error("an upload is a form: send it as multipart/form-data")]
+    NotMultipart,
+    /// The form cannot be read.
+    #[error("the form cannot be read: {0}")]
+    MalformedForm(&'static str),
+    /// No part is named `file`.
+    #[error("the form has no part named `file`")]
+    NoFile,
+    /// More than one part is named `file`.
+    #[error("the form has more than one part named `file`; send one file at a time")]
+    TwoFiles,
+    /// The file, or the whole body, has no bytes.
+    #[error("the file is empty")]
+    EmptyFile,
+    /// The file is larger than was allowed.
+    #[error("the file is larger than the {limit_bytes} bytes that are allowed")]
+    TooLarge {
+        /// The most bytes.
+        limit_bytes: u64,
+    },
+    /// The form holds too much that is not the file.
+    #[error("all of the form but the file is more than 1 MiB")]
+    FormTooLarge,
+    /// A field's value cannot be taken.
+    #[error("the form field `{field}` {problem}")]
+    InvalidField {
+        /// The field's name.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The body ended before its end, or nothing came any more.
+    #[error("the request's body did not come to its end")]
+    IncompleteBody,
+    /// Every use of the token that is left is held by an upload under way.
+    #[error("every use of this token that is left is held by an upload under way; ask again when that has ended")]
+    UploadInProgress,
+    /// The token has stored as many uploads as it allows.
+    #[error("this token has stored as many uploads as it allows")]
+    UsedUp,
+    /// The upload's lease ended before the upload did, or the server ended.
+    #[error("the upload was interrupted; send it again")]
+    Interrupted,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl UploadError {
+    /// What the client is told.
+    pub fn to_problem(&self) -> Problem {
+        let (status, code) = match self {
+            Self::NotMultipart => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_multipart"),
+            Self::MalformedForm(_) => (StatusCode::BAD_REQUEST, "malformed_form"),
+            Self::NoFile => (StatusCode::UNPROCESSABLE_ENTITY, "no_file"),
+            Self::TwoFiles => (StatusCode::UNPROCESSABLE_ENTITY, "two_files"),
+            Self::EmptyFile => (StatusCode::BAD_REQUEST, "empty_file"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::FormTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "form_too_large"),
+            Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
+            Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
+            Self::UploadInProgress => (StatusCode::CONFLICT, "upload_in_progress"),
+            Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, "used_up"),
+            Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
+            Self::Store(error) if is_full(error) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
+            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
+            Self::Db(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
+        };
+        let problem = Problem::new(status, code);
+        match self {
+            Self::Store(_) => problem.detail("the file cannot be stored now; nothing was stored or used up"),
+            Self::Db(_) => problem.detail("the database cannot be asked now"),
+            Self::TooLarge { limit_bytes } => problem.detail(self.to_string()).with("limit_bytes", *limit_bytes),
+            Self::InvalidField { field, .. } => problem.detail(self.to_string()).with("field", *field),
+            _ => problem.detail(self.to_string()),
+        }
+    }
+
+    /// Whether it is our fault, and so belongs in the log.
+    pub(super) fn is_internal(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Db(_) | Self::Interrupted)
+    }
+}
+
+fn is_full(error: &StoreError) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, StoreError::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
+}
+
+impl From<BeginError> for UploadError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::UsedUp => Self::UsedUp,
+            BeginError::InProgress => Self::UploadInProgress,
+            BeginError::Db(error) => Self::Db(error),
+        }
+    }
+}
+
+impl From<CommitError> for UploadError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::LeaseLost => Self::Interrupted,
+            CommitError::Store(error) => Self::Store(error),
+            CommitError::Db(error) => Self::Db(error),
+        }
+    }
+}

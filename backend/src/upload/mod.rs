@@ -1,0 +1,240 @@
+//! Receiving uploads.
+//!
+//! An upload is a task of its own from its first byte on, so that a client who hangs up cancels nothing: if the body
+//! had come whole it is stored all the same, and if not, the body's failure ends the upload and everything of it is
+//! removed. It is stored exactly when `commit_upload` made it so; the answer only reports that.
+
+mod body;
+pub mod drain;
+mod error;
+mod fields;
+mod form;
+mod pipeline;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::{Body, HttpBody};
+use sluice_common::{dare::DataKey, limits::body_too_large, secret::Secret};
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::error::UploadError;
+use self::{body::BodyBytes, pipeline::Pipeline};
+use crate::{
+    db::{CommitError, ContentId, Database, FinishedUpload, Media, NewMedia, NewUpload, Owner, PaidUse, Sealing},
+    store::{BlobStore, StoreKey},
+    sweeper,
+};
+
+/// How long nobody may sweep an upload that has not been heard of; it is renewed three times as often.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// The key that copies are sealed under.
+#[derive(Debug, Clone)]
+pub struct SealingKey {
+    /// What the key of each copy is derived from.
+    pub master: Secret<[u8; 32]>,
+    /// Tells sealing keys apart and says nothing of them.
+    pub fingerprint: String,
+}
+
+/// What may be uploaded, and for whom.
+#[derive(Debug, Clone)]
+pub struct UploadOrder {
+    /// Whose the file will be.
+    pub owner: Owner,
+    /// The most bytes of the file.
+    pub max_upload_bytes: u64,
+    /// What it is paid with, on the paid route.
+    pub paid: Option<PaidUse>,
+    /// Whether the file is public where the form does not say.
+    pub public: bool,
+}
+
+/// Receives uploads into one store.
+pub struct Uploads {
+    db: Arc<dyn Database>,
+    store: Arc<dyn BlobStore>,
+    sealing_key: Option<SealingKey>,
+    lease: Duration,
+    running: TaskTracker,
+    /// One at a time: many that look for the same rows would only do the same work.
+    sweeping: Mutex<()>,
+}
+
+impl Uploads {
+    /// Receives uploads into `store`, sealed if there is a key.
+    pub fn new(db: Arc<dyn Database>, store: Arc<dyn BlobStore>, sealing_key: Option<SealingKey>) -> Self {
+        let running = TaskTracker::new();
+        Self { db, store, sealing_key, lease: LEASE, running, sweeping: Mutex::new(()) }
+    }
+
+    /// Receives one upload: `body` is a form with this content type. When it returns `Ok` the file is stored, durably;
+    /// when it returns an error nothing is, and a use that was held is given back. Dropping the future cancels nothing.
+    ///
+    /// What is left of the body after an error is dropped: see [`drain::drain_unread`].
+    pub async fn receive(
+        self: &Arc<Self>,
+        order: UploadOrder,
+        content_type: Option<&str>,
+        body: Body,
+    ) -> Result<Media, UploadError> {
+        let boundary = form::boundary(content_type)?;
+        if body.size_hint().exact().is_some_and(|declared| body_too_large(declared, order.max_upload_bytes)) {
+            return Err(UploadError::TooLarge { limit_bytes: order.max_upload_bytes });
+        }
+        let (answer, answered) = oneshot::channel();
+        let uploads = Arc::clone(self);
+        self.running.spawn(async move { uploads.run(order, boundary, body, answer).await });
+        answered.await.unwrap_or(Err(UploadError::Interrupted))
+    }
+
+    /// Waits until no upload is under way and nothing is left to clean up after one.
+    pub async fn wait(&self) {
+        self.running.close();
+        self.running.wait().await;
+        self.running.reopen();
+    }
+
+    async fn run(
+        &self,
+        order: UploadOrder,
+        boundary: String,
+        body: Body,
+        answer: oneshot::Sender<Result<Media, UploadError>>,
+    ) {
+        let answer = |result: Result<Media, UploadError>| {
+            if let Err(error) = result.as_ref()
+                && error.is_internal()
+            {
+                tracing::error!(%error, "an upload failed");
+            }
+            // Whoever hung up is not told.
+            let _ = answer.send(result);
+        };
+        let sealing = self
+            .sealing_key
+            .as_ref()
+            .map(|key| Sealing { nonce: rand::random(), key_fingerprint: key.fingerprint.clone() });
+        let upload = NewUpload {
+            store: self.store.kind(),
+            store_key: StoreKey::random(),
+            sealing,
+            lease_until: OffsetDateTime::now_utc() + self.lease,
+            paid: order.paid.clone(),
+        };
+        let content = match self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await {
+            Ok(content) => content,
+            Err(error) => return answer(Err(error.into())),
+        };
+        let finished = match self.store_copy(content, &upload, order, boundary, body).await {
+            Ok(finished) => finished,
+            Err(error) => {
+                self.give_up(content).await;
+                answer(Err(error));
+                return self.remove(content, &upload.store_key).await;
+            }
+        };
+        match self.db.commit_upload(&finished, &*self.store, OffsetDateTime::now_utc()).await {
+            Ok(media) => answer(Ok(media)),
+            Err(error @ CommitError::LeaseLost) => {
+                answer(Err(error.into()));
+                return self.remove(content, &upload.store_key).await;
+            }
+            // It may have been stored all the same, so nothing is removed but what the rows give up.
+            Err(error) => {
+                self.give_up(content).await;
+                answer(Err(error.into()));
+            }
+        }
+        self.sweep().await;
+    }
+
+    /// Reads the form and stores its file, while the lease is renewed.
+    async fn store_copy(
+        &self,
+        content: ContentId,
+        upload: &NewUpload,
+        order: UploadOrder,
+        boundary: String,
+        body: Body,
+    ) -> Result<FinishedUpload, UploadError> {
+        let data_key = match (&self.sealing_key, &upload.sealing) {
+            (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
+            _ => None,
+        };
+        let lease_lost = CancellationToken::new();
+        let body = BodyBytes::new(body, lease_lost.clone());
+        let mut pipeline = Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key);
+        let storing = async {
+            let form = form::read(body, boundary, order.max_upload_bytes, &mut pipeline).await?;
+            Ok::<_, UploadError>((form, pipeline.finish().await?))
+        };
+        // The keeper never ends the upload itself: a store's call that is cut off could still make its file later.
+        let (form, stored) = tokio::select! {
+            stored = storing => stored?,
+            never = self.keep_lease(content, lease_lost) => match never {},
+        };
+        let fields = form.fields;
+        Ok(FinishedUpload {
+            content,
+            muid: stored.muid,
+            size: stored.size,
+            media: NewMedia {
+                owner: order.owner,
+                name: fields.name(),
+                description: fields.description(),
+                price_sat: fields.price_sat(),
+                tags: fields.tags(),
+                ttl_secs: fields.ttl_secs(),
+                filename: form.filename,
+                mime: form.mime,
+                expiry: fields.expiry(),
+                public: fields.public().unwrap_or(order.public),
+            },
+        })
+    }
+
+    /// Renews the lease for ever; when it is lost says so, once.
+    async fn keep_lease(&self, content: ContentId, lost: CancellationToken) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(self.lease / 3).await;
+            match self.db.renew_lease(content, OffsetDateTime::now_utc() + self.lease).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                // There are two more tries before it is over.
+                Err(error) => tracing::warn!(%error, "cannot renew the lease of an upload"),
+            }
+        }
+        lost.cancel();
+        std::future::pending().await
+    }
+
+    /// Gives back the use that a failed upload holds. If that fails, the end of its lease does it.
+    async fn give_up(&self, content: ContentId) {
+        if let Err(error) = self.db.abandon_upload(content).await {
+            tracing::error!(%error, "cannot give up an upload");
+        }
+    }
+
+    /// Removes the copy of an upload that surely was not stored, and its row. If that fails, the sweeper does it.
+    async fn remove(&self, content: ContentId, key: &StoreKey) {
+        if let Err(error) = self.store.delete(key).await {
+            return tracing::error!(%error, "cannot remove the copy of a failed upload");
+        }
+        if let Err(error) = self.db.forget(content).await {
+            tracing::error!(%error, "cannot forget a failed upload");
+        }
+    }
+
+    /// Removes what the last commit discarded.
+    async fn sweep(&self) {
+        let _turn = self.sweeping.lock().await;
+        if let Err(error) = sweeper::sweep_once(&*self.db, &*self.store, OffsetDateTime::now_utc()).await {
+            tracing::error!(%error, "cannot sweep after an upload");
+        }
+    }
+}

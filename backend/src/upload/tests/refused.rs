@@ -1,0 +1,211 @@
+//! Uploads that are refused, and what is left of them: nothing.
+
+use std::io;
+
+use async_trait::async_trait;
+use axum::body::Bytes;
+use http::StatusCode;
+
+use super::{
+    super::*,
+    rig::{self, CONTENT_TYPE, Rig, file_form, form},
+};
+use crate::store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind, contract::bytes};
+
+fn paid_order() -> UploadOrder {
+    UploadOrder { paid: Some(rig::paid(1)), ..rig::order() }
+}
+
+/// A body that must not be read.
+fn untouchable() -> Body {
+    Body::from_stream(futures_util::stream::poll_fn(|_| -> std::task::Poll<Option<io::Result<Bytes>>> {
+        panic!("the body was read before the refusal")
+    }))
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_a_form_and_keeps_nothing() {
+    let large = bytes(600_000);
+    let file: (&str, &[u8]) = ("name=\"file\"; filename=\"f\"", &large);
+    let whole = form(&[file]);
+    let cut_at = |len: usize| whole[..len].to_vec();
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("nothing", vec![], "400 empty_file"),
+        ("no parts", form(&[]), "422 no_file"),
+        ("other parts", form(&[("name=\"name\"", b"n"), ("name=\"files\"; filename=\"f\"", b"x")]), "422 no_file"),
+        ("no name", form(&[("filename=\"f\"", b"x")]), "422 no_file"),
+        ("empty file", form(&[("name=\"file\"; filename=\"f\"", b"")]), "400 empty_file"),
+        ("two files", form(&[file, file]), "422 two_files"),
+        ("price before", form(&[("name=\"price\"", b"x"), file]), "422 invalid_field"),
+        ("price after", form(&[file, ("name=\"price\"", b"-1")]), "422 invalid_field"),
+        ("NUL", form(&[file, ("name=\"name\"", b"a\0")]), "422 invalid_field"),
+        ("not UTF-8", form(&[file, ("name=\"description\"", b"\xff")]), "422 invalid_field"),
+        ("long name", form(&[file, ("name=\"name\"", &[b'n'; 1_025])]), "422 invalid_field"),
+        ("junk", b"junk".to_vec(), "400 malformed_form"),
+        ("another boundary", b"--other\r\n\r\n\r\n--other--\r\n".to_vec(), "400 malformed_form"),
+        ("cut in the boundary", cut_at(10), "400 malformed_form"),
+        ("cut in a header", cut_at(60), "400 malformed_form"),
+        ("cut in the file", cut_at(400_000), "400 malformed_form"),
+        ("cut before the last boundary", cut_at(whole.len() - 4), "400 malformed_form"),
+        ("broken header", form(&[("name=\"a\"\r\nbroken header", b"x"), file]), "400 malformed_form"),
+        ("many headers", form(&[(&format!("name=\"a\"{}", "\r\nA: b".repeat(40)), b"x"), file]), "400 malformed_form"),
+        ("endless header", form(&[(&format!("name=\"{}\"", "a".repeat(2 << 20)), b"x"), file]), "413 form_too_large"),
+        ("too large", file_form(&bytes(700_001)), "413 too_large"),
+    ];
+    let rig = Rig::new().await;
+    for (case, body, expected) in cases {
+        let order = UploadOrder { max_upload_bytes: 700_000, ..paid_order() };
+        let (len, pieces) = (body.len(), futures_util::stream::iter([Ok::<_, io::Error>(Bytes::from(body))]));
+        // Without a declared length, so that it is the bytes that count.
+        let result = rig.uploads.receive(order, Some(CONTENT_TYPE), Body::from_stream(pieces)).await;
+        let problem = result.unwrap_err().to_problem();
+        assert_eq!(format!("{} {}", problem.status().as_u16(), problem.code()), expected, "{case}, {len} bytes");
+        rig.has_only(0).await;
+    }
+    // After all these the one use is there.
+    rig.upload(paid_order(), whole).await.unwrap();
+}
+
+#[tokio::test]
+async fn tells_what_a_client_needs_to_know() {
+    let rig = Rig::new().await;
+    let order = UploadOrder { max_upload_bytes: 3, ..rig::order() };
+    let problem = rig.upload(order, file_form(b"four")).await.unwrap_err().to_problem();
+    insta::assert_snapshot!(problem.to_json(), @r#"{"type":"about:blank","title":"Payload Too Large","status":413,"code":"too_large","detail":"the file is larger than the 3 bytes that are allowed","limit_bytes":3}"#);
+    let problem = rig.upload(rig::order(), form(&[("name=\"ttl\"", b"soon")])).await.unwrap_err().to_problem();
+    insta::assert_snapshot!(problem.to_json(), @r#"{"type":"about:blank","title":"Unprocessable Entity","status":422,"code":"invalid_field","detail":"the form field `ttl` is not a whole number of at least 0","field":"ttl"}"#);
+}
+
+#[tokio::test]
+async fn decides_without_the_body_where_it_can() {
+    let rig = Rig::new().await;
+    let try_with = async |order: UploadOrder, content_type: Option<&str>| {
+        let problem = rig.uploads.receive(order, content_type, untouchable()).await.unwrap_err().to_problem();
+        format!("{} {}", problem.status().as_u16(), problem.code())
+    };
+    for (content_type, expected) in [
+        (None, "415 not_multipart"),
+        (Some(""), "415 not_multipart"),
+        (Some("application/json"), "415 not_multipart"),
+        (Some("multipart/mixed; boundary=x"), "415 not_multipart"),
+        (Some("multipart/form-data"), "400 malformed_form"),
+        (Some("multipart/form-data; boundary=\"\""), "415 not_multipart"),
+        (Some(&format!("multipart/form-data; boundary={}", "b".repeat(201))), "400 malformed_form"),
+    ] {
+        assert_eq!(try_with(paid_order(), content_type).await, expected, "{content_type:?}");
+    }
+    // An upload under way holds the one use.
+    let (sender, body) = rig::slow_body();
+    let slow = tokio::spawn({
+        let uploads = Arc::clone(&rig.uploads);
+        async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), body).await }
+    });
+    sender.send(Ok(Bytes::from_static(b"--"))).await.unwrap();
+    rig::eventually("a held use", async || rig.count("SELECT count(*) FROM paid_upload").await == 1).await;
+    assert_eq!(try_with(paid_order(), Some(CONTENT_TYPE)).await, "409 upload_in_progress");
+    drop(sender);
+    slow.await.unwrap().unwrap_err();
+    rig.upload(paid_order(), file_form(b"x")).await.unwrap();
+    assert_eq!(try_with(paid_order(), Some(CONTENT_TYPE)).await, "402 used_up");
+    rig.has_only(1).await;
+
+    // A body that says how long it is.
+    let order = UploadOrder { max_upload_bytes: 10, ..rig::order() };
+    let body = Body::from(vec![0; 10 + (1 << 20) + 1]);
+    let result = rig.uploads.receive(order, Some(CONTENT_TYPE), body).await;
+    assert!(matches!(result, Err(UploadError::TooLarge { limit_bytes: 10 })), "{result:?}");
+}
+
+/// A store that fails at one place, as a local one whose disk is full would.
+struct Failing {
+    inner: Arc<LocalStore>,
+    at: &'static str,
+    kind: io::ErrorKind,
+}
+
+impl Failing {
+    fn fail(&self, at: &str) -> Result<(), StoreError> {
+        if at == self.at { Err(io::Error::from(self.kind).into()) } else { Ok(()) }
+    }
+}
+
+struct FailingWriter {
+    inner: Box<dyn BlobWriter>,
+    fail: [Result<(), io::ErrorKind>; 2],
+}
+
+#[async_trait]
+impl BlobStore for Failing {
+    fn kind(&self) -> StoreKind {
+        self.inner.kind()
+    }
+
+    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+        self.fail("create")?;
+        let fail = ["write", "finish"].map(|at| self.fail(at).map_err(|_| self.kind));
+        Ok(Box::new(FailingWriter { inner: self.inner.create(key).await?, fail }))
+    }
+
+    async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError> {
+        self.fail("len")?;
+        self.inner.len(key).await
+    }
+
+    async fn read(&self, key: &StoreKey, range: std::ops::Range<u64>) -> Result<BlobStream, StoreError> {
+        self.inner.read(key, range).await
+    }
+
+    async fn delete(&self, key: &StoreKey) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await
+    }
+}
+
+#[async_trait]
+impl BlobWriter for FailingWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.inner.write(bytes).await?;
+        Ok(self.fail[0].map_err(io::Error::from)?)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), StoreError> {
+        self.inner.finish().await?;
+        Ok(self.fail[1].map_err(io::Error::from)?)
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_costs_nothing() {
+    use io::ErrorKind::{PermissionDenied, StorageFull};
+    for (at, kind, status) in [
+        ("create", PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
+        ("create", StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        ("write", StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        ("finish", StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        ("finish", PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let rig = Rig::build(|db, inner| Uploads::new(db, Arc::new(Failing { inner, at, kind }), None)).await;
+        for len in [10, 1_000_000] {
+            let problem = rig.upload(paid_order(), file_form(&bytes(len))).await.unwrap_err().to_problem();
+            assert_eq!((problem.status(), problem.code()), (status, "storage_unavailable"), "{at}");
+            assert!(!problem.to_json().contains("denied"), "internals stay inside");
+            rig.has_only(0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_say_what_it_has_stores_nothing_new() {
+    let rig = Rig::build(|db, inner| {
+        let at = "len";
+        Uploads::new(db, Arc::new(Failing { inner, at, kind: io::ErrorKind::PermissionDenied }), None)
+    })
+    .await;
+    rig.upload(rig::order(), file_form(b"the same")).await.unwrap();
+    let problem = rig.upload(paid_order(), file_form(b"the same")).await.unwrap_err().to_problem();
+    assert_eq!(problem.code(), "storage_unavailable");
+    rig.has_only(1).await;
+}
