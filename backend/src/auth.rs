@@ -1,0 +1,270 @@
+//! Who is calling: a login (JWT), a paid credential, both or neither.
+
+use http::{
+    HeaderMap, Uri,
+    header::{AUTHORIZATION, COOKIE},
+    request::Parts,
+};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use sluice_common::{
+    l402::{self, Credential, Token},
+    lightning_message::NodeKey,
+    secret::Secret,
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::{db::Owner, error::ApiError, state::App};
+
+/// How long a login lasts.
+const LOGIN_LASTS: Duration = Duration::days(7);
+
+/// `JWT_KEY`: a text that is not empty. Prints as `[redacted]`.
+#[derive(Debug, Clone)]
+pub struct JwtKey(Secret<String>);
+
+/// `JWT_KEY` is empty: anybody could sign a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("JWT_KEY is empty")]
+pub struct EmptyJwtKey;
+
+impl JwtKey {
+    /// The key whose bytes are the UTF-8 of `key`, as it stands.
+    pub fn new(key: Secret<String>) -> Result<Self, EmptyJwtKey> {
+        if key.expose().is_empty() { Err(EmptyJwtKey) } else { Ok(Self(key)) }
+    }
+
+    /// The key's bytes.
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.0.expose().as_bytes()
+    }
+}
+
+/// Whom a login names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// The node whose signature proved it.
+    pub key: NodeKey,
+    /// Whether it may only read.
+    pub readonly: bool,
+}
+
+/// Makes and reads logins: JWTs, HS256.
+pub struct Logins {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+}
+
+/// A text is not a login of this server, or one that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the login (JWT) is not valid, or no longer")]
+pub struct InvalidLogin;
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    key: NodeKey,
+    exp: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    readonly: bool,
+}
+
+impl Logins {
+    /// Logins under `key`.
+    pub fn new(key: &JwtKey) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.leeway = 0;
+        Self {
+            encoding: EncodingKey::from_secret(key.expose()),
+            decoding: DecodingKey::from_secret(key.expose()),
+            validation,
+        }
+    }
+
+    /// A login of `user` that begins at `now` and lasts 7 days.
+    pub fn issue(&self, user: User, now: OffsetDateTime) -> Result<String, jsonwebtoken::errors::Error> {
+        let exp = (now + LOGIN_LASTS).unix_timestamp();
+        let claims = Claims { key: user.key, exp, readonly: user.readonly };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+    }
+
+    /// Whom a login names.
+    pub fn read(&self, jwt: &str) -> Result<User, InvalidLogin> {
+        let token = jsonwebtoken::decode::<Claims>(jwt, &self.decoding, &self.validation).map_err(|_| InvalidLogin)?;
+        Ok(User { key: token.claims.key, readonly: token.claims.readonly })
+    }
+}
+
+/// Who is calling: somebody who is logged in, or has a genuine credential, or both.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    user: Option<User>,
+    token: Option<Token>,
+}
+
+impl Caller {
+    /// Whoever sent this request; somebody. A login or credential that is not good is an error also beside a good one.
+    pub fn of(app: &App, parts: &Parts) -> Result<Self, ApiError> {
+        let caller = Self { user: user(app, parts)?, token: token(app, &parts.headers)? };
+        if caller.user.is_none() && caller.token.is_none() { Err(ApiError::LoginRequired) } else { Ok(caller) }
+    }
+
+    /// As whom the caller owns files: the login's node first, then the credential.
+    pub fn owners(&self) -> Vec<Owner> {
+        let user = self.user.map(|user| Owner::node(&user.key));
+        let token = self.token.as_ref().map(|token| Owner::credential(&token.credential_hash()));
+        user.into_iter().chain(token).collect()
+    }
+
+    /// Whom the login names.
+    pub fn logged_in(&self) -> Result<User, ApiError> {
+        self.user.ok_or(ApiError::LoginRequired)
+    }
+}
+
+/// Whom the request's login names; none if it has none.
+pub fn user(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
+    let Some(jwt) = find_jwt(&parts.headers, &parts.uri) else { return Ok(None) };
+    Ok(Some(app.logins.read(&jwt)?))
+}
+
+/// Whom the request's login names, if it may write; none if it has none.
+pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
+    match user(app, parts)? {
+        Some(User { readonly: true, .. }) => Err(ApiError::ReadonlyLogin),
+        user => Ok(user),
+    }
+}
+
+/// The request's genuine token, perhaps expired; none if it has no credential.
+pub fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
+    let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
+    Ok(Some(l402::verify(&credential, &app.master_keys, app.network, &app.terms)?))
+}
+
+/// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.
+fn find_jwt(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    bearer(headers).or_else(|| query(uri)).or_else(|| cookie(headers))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    // Some clients join two header lines into one.
+    let lines = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).find_map(|part| {
+        let (scheme, jwt) = part.trim().split_once(' ').unwrap_or((part.trim(), ""));
+        scheme.eq_ignore_ascii_case("Bearer").then(|| jwt.trim().to_owned())
+    })
+}
+
+fn query(uri: &Uri) -> Option<String> {
+    let jwt = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("jwt=")).filter(|jwt| !jwt.is_empty())?;
+    // Bytes that are no UTF-8 make a JWT that is not valid.
+    Some(percent_decode_str(jwt).decode_utf8_lossy().into_owned())
+}
+
+fn cookie(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (name, jwt) = pair.trim().split_once('=')?;
+        let jwt = jwt.trim_matches('"');
+        // A cookie that was cleared is none.
+        (name == "jwt" && !jwt.is_empty()).then(|| jwt.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A node's key in hex, and a JWT of it that the old server made under `JWT_KEY=421275ff…`, good until 2026-11-30.
+    const ALICE: &str = "03ce90e4efa658177e45ed1ca48e5c2d1986d76a83043c6dae5bcbe99e08638d97";
+
+    fn key() -> JwtKey {
+        JwtKey::new(Secret::new("421275ff4f62d0bf855133f8c4ba53e4".to_owned())).unwrap()
+    }
+
+    fn alice() -> NodeKey {
+        NodeKey::from_hex(ALICE).unwrap()
+    }
+
+    fn signed(header: Header, claims: &serde_json::Value, key: &JwtKey) -> String {
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(key.expose())).unwrap()
+    }
+
+    #[test]
+    fn reads_what_it_issues() {
+        let logins = Logins::new(&key());
+        for readonly in [true, false] {
+            let user = User { key: alice(), readonly };
+            let jwt = logins.issue(user, OffsetDateTime::now_utc()).unwrap();
+            assert_eq!(logins.read(&jwt), Ok(user));
+            let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
+            let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+            assert_eq!(claims["key"], alice().to_string());
+            assert_eq!(claims.get("readonly").is_some(), readonly);
+        }
+    }
+
+    #[test]
+    fn reads_the_old_servers_claims_padded_or_not() {
+        let logins = Logins::new(&key());
+        let exp = OffsetDateTime::now_utc().unix_timestamp() + 60;
+        // The key of one node has no padding, of another it would have: both spellings are read.
+        for key_text in [alice().to_string(), alice().to_string().trim_end_matches('=').to_owned()] {
+            let jwt = signed(Header::default(), &json!({ "exp": exp, "key": key_text }), &key());
+            assert_eq!(logins.read(&jwt), Ok(User { key: alice(), readonly: false }));
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        let logins = Logins::new(&key());
+        let now = OffsetDateTime::now_utc();
+        let good = json!({ "exp": now.unix_timestamp() + 60, "key": alice() });
+        let good_jwt = signed(Header::default(), &good, &key());
+        assert!(logins.read(&good_jwt).is_ok());
+
+        let other = JwtKey::new(Secret::new("another".to_owned())).unwrap();
+        let unsigned =
+            format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), good_jwt.split('.').nth(1).unwrap());
+        for (why, jwt) in [
+            ("another key", signed(Header::default(), &good, &other)),
+            ("another algorithm", signed(Header::new(Algorithm::HS512), &good, &key())),
+            ("no algorithm", unsigned),
+            ("over", signed(Header::default(), &json!({ "exp": now.unix_timestamp() - 2, "key": alice() }), &key())),
+            ("for ever", signed(Header::default(), &json!({ "key": alice() }), &key())),
+            ("nobody", signed(Header::default(), &json!({ "exp": now.unix_timestamp() + 60 }), &key())),
+            ("no key", signed(Header::default(), &json!({ "exp": now.unix_timestamp() + 60, "key": "AAAA" }), &key())),
+            ("cut", good_jwt[..good_jwt.len() - 1].to_owned()),
+            ("junk", "a.b.c".to_owned()),
+            ("empty", String::new()),
+        ] {
+            assert_eq!(logins.read(&jwt), Err(InvalidLogin), "{why}");
+        }
+        assert_eq!(JwtKey::new(Secret::new(String::new())).unwrap_err(), EmptyJwtKey);
+        assert!(!format!("{:?}", key()).contains("4212"));
+    }
+
+    fn found(headers: &[(&'static str, &'static str)], uri: &'static str) -> Option<String> {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        find_jwt(&headers, &Uri::from_static(uri))
+    }
+
+    #[test]
+    fn finds_a_login_in_three_places() {
+        let a = Some("a.b.c".to_owned());
+        assert_eq!(found(&[("authorization", "Bearer a.b.c")], "/file"), a);
+        assert_eq!(found(&[("authorization", "bearer  a.b.c")], "/file?jwt=x"), a);
+        assert_eq!(found(&[("authorization", "L402 x:y"), ("authorization", "BEARER a.b.c")], "/"), a);
+        assert_eq!(found(&[("authorization", "L402 x:y, Bearer a.b.c")], "/"), a);
+        assert_eq!(found(&[], "/file?x=1&jwt=a.b%2Ec&jwt=x"), a);
+        assert_eq!(found(&[("cookie", "x=1; jwt=a.b.c; y=2")], "/file"), a);
+        assert_eq!(found(&[("cookie", "xjwt=1"), ("cookie", "jwt=\"a.b.c\"")], "/file?jw=1"), a);
+        assert_eq!(found(&[("authorization", "Basic YTpi"), ("cookie", "xjwt=1; jwt=")], "/file?xjwt=1&jwt="), None);
+        assert_eq!(found(&[("authorization", "Bearer ")], "/"), Some(String::new()), "one that is not valid");
+    }
+}

@@ -1,0 +1,72 @@
+//! What the media server is started with: values that were read and checked elsewhere.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, network::Network, secret::Secret};
+
+use crate::auth::JwtKey;
+
+/// Everything that the media server is started with.
+#[derive(Debug, Clone)]
+pub struct BackendConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The server's name in media tokens, with its port if it has one (`HOST`).
+    pub host: String,
+    /// Signs logins (`JWT_KEY`).
+    pub jwt_key: JwtKey,
+    /// Where the rows are (`DATABASE_URL`).
+    pub database: DatabaseConfig,
+    /// Where the bytes are (`STORAGE_MODE`).
+    pub store: StoreConfig,
+    /// The limits of the upload routes that cost nothing.
+    pub free_uploads: FreeUploads,
+    /// What the tokens for `/largefile` are checked against: the terms of the service that the gateway sells.
+    pub terms: ServiceTerms,
+    /// What tokens were minted under (`SLUICE_MASTER_KEYS`): the gateway's.
+    pub master_keys: MasterKeys,
+    /// The network that tokens were paid on.
+    pub network: Network,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+/// Where the rows are.
+#[derive(Debug, Clone)]
+pub enum DatabaseConfig {
+    /// A file, made if it is missing, in a folder that exists.
+    Sqlite {
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
+/// Where the bytes are.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// A folder, made if it is missing (`LOCAL_DIR`).
+    Local {
+        /// Its path.
+        dir: PathBuf,
+        /// Seals what is stored from now on and opens what it sealed (`LOCAL_ENCRYPTION_KEY`). None: files lie open.
+        encryption_key: Option<Secret<[u8; 32]>>,
+    },
+}
+
+/// How long the server waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a request's head, and for the next request of an idle connection. Whoever keeps connections to this server
+    /// must drop idle ones sooner.
+    pub header_read: Duration,
+    /// For uploads and answers under way, once the server is told to stop.
+    pub shutdown: Duration,
+    /// Between two rounds of the sweeper.
+    pub sweep: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { header_read: Duration::from_secs(60), shutdown: Duration::from_secs(30), sweep: Duration::from_secs(60) }
+    }
+}

@@ -1,0 +1,233 @@
+//! Whatever goes wrong in a route, and the one place that makes an answer of it.
+
+use axum::response::{IntoResponse, Response};
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER},
+};
+use sluice_common::{
+    l402::{CredentialError, Refused},
+    limits::body_too_large,
+    media_token::MediaTokenError,
+    problem::{self, Problem},
+};
+
+use crate::{auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, upload::UploadError};
+
+/// Tells the gateway that another payment would help, and why: `expired`, `not_covered` or `used_up`.
+pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("sluice-payment-required");
+
+/// How long a client should wait for an upload of its token that is under way, in seconds.
+const RETRY_AFTER_SECS: u16 = 2;
+
+/// Why a genuine token stores nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocked {
+    /// Its time is over.
+    Expired,
+    /// It is for other services.
+    NotCovered,
+    /// It stored as many uploads as were sold.
+    UsedUp,
+    /// Uploads under way hold what is left.
+    UploadInProgress,
+}
+
+impl Blocked {
+    /// The stable machine code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotCovered => "not_covered",
+            Self::UsedUp => "used_up",
+            Self::UploadInProgress => "upload_in_progress",
+        }
+    }
+}
+
+impl From<sluice_common::l402::Lapsed> for Blocked {
+    fn from(lapsed: sluice_common::l402::Lapsed) -> Self {
+        match lapsed {
+            sluice_common::l402::Lapsed::Expired => Self::Expired,
+            sluice_common::l402::Lapsed::NotCovered => Self::NotCovered,
+        }
+    }
+}
+
+/// Whatever goes wrong in a route.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Nobody is logged in.
+    #[error("log in first: GET /ask, sign the challenge, POST /verify, then send the token as `Authorization: Bearer`")]
+    LoginRequired,
+    /// The login is none, or over.
+    #[error(transparent)]
+    InvalidLogin(#[from] InvalidLogin),
+    /// The login may only read.
+    #[error("this login may only read")]
+    ReadonlyLogin,
+    /// The answer to a challenge proves nothing.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// The credential cannot be read, or there are two.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The credential is not genuine.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// There is no credential where one is needed.
+    #[error("this costs: pay at the gateway, and send the token with its preimage as `Authorization: L402`")]
+    PaymentRequired,
+    /// The credential is genuine, but stores nothing more, or not now.
+    #[error("this token stores nothing {}", match .0 {
+        Blocked::Expired => "any more: it has expired",
+        Blocked::NotCovered => "here: it is for something else",
+        Blocked::UsedUp => "any more: it has stored as many uploads as it allows",
+        Blocked::UploadInProgress => "now: what is left of it is held by an upload under way",
+    })]
+    Blocked(Blocked),
+    /// The declared length is past what can be taken.
+    #[error("a body of {size_bytes} bytes cannot hold a file of at most {limit_bytes}")]
+    TooLarge {
+        /// The largest file.
+        limit_bytes: u64,
+        /// The declared length of the body.
+        size_bytes: u64,
+    },
+    /// The upload was not stored. Logged where it happened.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The media token cannot be read.
+    #[error(transparent)]
+    MediaToken(#[from] MediaTokenError),
+    /// The media token is for another server.
+    #[error("the media token is for another server")]
+    WrongHost,
+    /// The media token is over.
+    #[error("the media token has expired")]
+    MediaTokenExpired,
+    /// The media token is somebody else's.
+    #[error("the media token is for another buyer")]
+    WrongBuyer,
+    /// The media token was not signed by an owner.
+    #[error("the media token is not signed by an owner of the file")]
+    NotSignedByOwner,
+    /// No such file, or none that the caller may know of.
+    #[error("no such file")]
+    NoSuchFile,
+    /// No such route.
+    #[error("no such route")]
+    NoSuchRoute,
+    /// The route does not know the method.
+    #[error("the route does not know this method")]
+    MethodNotAllowed,
+    /// `If-Match` or `If-Unmodified-Since` names another file.
+    #[error("the file is not the one that the request has in mind")]
+    PreconditionFailed,
+    /// The file has none of the bytes asked for.
+    #[error("the file has {size} bytes, none of them in the range")]
+    RangeNotSatisfiable {
+        /// The file's length in bytes.
+        size: u64,
+    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A login could not be signed.
+    #[error("a login could not be signed: {0}")]
+    SignLogin(#[from] jsonwebtoken::errors::Error),
+}
+
+/// Refuses a body that is declared longer than a file of `limit_bytes` and its form can be.
+pub fn check_declared_len(declared: Option<u64>, limit_bytes: u64) -> Result<(), ApiError> {
+    match declared {
+        Some(size_bytes) if body_too_large(size_bytes, limit_bytes) => {
+            Err(ApiError::TooLarge { limit_bytes, size_bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl ApiError {
+    /// What the client is told: never an internal cause.
+    fn to_problem(&self) -> Problem {
+        let (status, code) = match self {
+            Self::Upload(error) => return error.to_problem(),
+            Self::Download(_) => {
+                return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "file_unavailable")
+                    .detail("the file cannot be read now");
+            }
+            Self::Db(_) => {
+                return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
+                    .detail("the database cannot be asked now");
+            }
+            Self::SignLogin(_) => return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::LoginRequired => (StatusCode::UNAUTHORIZED, "login_required"),
+            Self::InvalidLogin(_) => (StatusCode::UNAUTHORIZED, "invalid_login"),
+            Self::ReadonlyLogin => (StatusCode::UNAUTHORIZED, "readonly_login"),
+            Self::Answer(_) => (StatusCode::NOT_ACCEPTABLE, "login_refused"),
+            Self::Credential(error) => (error.status(), error.code()),
+            Self::Refused(refused) => (StatusCode::UNAUTHORIZED, refused.code()),
+            Self::PaymentRequired => (StatusCode::PAYMENT_REQUIRED, "payment_required"),
+            Self::Blocked(Blocked::UploadInProgress) => (StatusCode::CONFLICT, Blocked::UploadInProgress.code()),
+            Self::Blocked(blocked) => (StatusCode::PAYMENT_REQUIRED, blocked.code()),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::MediaToken(_) => (StatusCode::UNAUTHORIZED, "malformed_media_token"),
+            Self::WrongHost => (StatusCode::UNAUTHORIZED, "wrong_host"),
+            Self::MediaTokenExpired => (StatusCode::GONE, "media_token_expired"),
+            Self::WrongBuyer => (StatusCode::UNAUTHORIZED, "wrong_buyer"),
+            Self::NotSignedByOwner => (StatusCode::UNAUTHORIZED, "not_signed_by_owner"),
+            Self::NoSuchFile => (StatusCode::NOT_FOUND, "no_such_file"),
+            Self::NoSuchRoute => (StatusCode::NOT_FOUND, "no_such_route"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
+            Self::RangeNotSatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable"),
+        };
+        let problem = Problem::new(status, code).detail(self.to_string());
+        match self {
+            Self::TooLarge { limit_bytes, size_bytes } => {
+                problem.with("limit_bytes", *limit_bytes).with("size_bytes", *size_bytes)
+            }
+            _ => problem,
+        }
+    }
+
+    /// Whether it is our fault, and nobody logged it yet.
+    fn is_internal(&self) -> bool {
+        matches!(self, Self::Download(_) | Self::Db(_) | Self::SignLogin(_))
+    }
+
+    /// A header that goes with it.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Blocked(Blocked::UploadInProgress) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
+            Self::Blocked(blocked) => Some((PAYMENT_REQUIRED, HeaderValue::from_static(blocked.code()))),
+            Self::RangeNotSatisfiable { size } => {
+                Some((CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}")).ok()?))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        // The pipeline and this module say the same of a token that stores nothing more.
+        let error = match self {
+            Self::Upload(UploadError::UsedUp) => Self::Blocked(Blocked::UsedUp),
+            Self::Upload(UploadError::UploadInProgress) => Self::Blocked(Blocked::UploadInProgress),
+            error => error,
+        };
+        if error.is_internal() {
+            tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+        }
+        let problem = error.to_problem();
+        let mut response = (problem.status(), problem.to_json()).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
+        response.headers_mut().extend(error.header());
+        response
+    }
+}

@@ -1,0 +1,12 @@
+//! `GET /ask`: a challenge to sign.
+
+use axum::{Json, extract::State};
+use time::OffsetDateTime;
+
+use super::AppState;
+use crate::login::Challenge;
+
+/// A new challenge, which may be answered within 10 seconds.
+pub async fn get(State(app): AppState) -> Json<Challenge> {
+    Json(app.challenges.ask(OffsetDateTime::now_utc()))
+}

@@ -1,0 +1,110 @@
+//! `/largefile`: paid uploads. The gateway stands in front and sells; this route trusts no position in the network and
+//! checks the credential itself. It makes no challenge: it says whether another payment would help, and the gateway asks
+//! for it.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use http::HeaderMap;
+use serde::Serialize;
+use sluice_common::{l402::Token, muid::Muid};
+use time::OffsetDateTime;
+
+use super::{AppState, MediaJson, content_type, declared_len};
+use crate::{
+    auth,
+    db::{Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
+    error::{ApiError, Blocked, check_declared_len},
+    upload::UploadOrder,
+};
+
+/// What is left of a token, and what it stored.
+#[derive(Debug, Serialize)]
+pub struct TokenStatus {
+    can_store: bool,
+    /// Why not: `expired`, `not_covered`, `used_up` or `upload_in_progress`.
+    reason: Option<&'static str>,
+    /// Uploads that are not stored yet, those under way among them; null: any number.
+    uses_left: Option<u64>,
+    max_upload_bytes: u64,
+    #[serde(with = "time::serde::rfc3339::option")]
+    valid_until: Option<OffsetDateTime>,
+    /// What this very credential stored, newest first.
+    stored: Vec<StoredUploadJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct StoredUploadJson {
+    muid: Muid,
+    size: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    stored_at: OffsetDateTime,
+}
+
+/// What is left of the caller's token, which may have expired.
+pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenStatus>, ApiError> {
+    let token = auth::token(&app, &headers)?.ok_or(ApiError::PaymentRequired)?;
+    let now = OffsetDateTime::now_utc();
+    let token_use = app.db.token_use(&paid_use(&token), now).await?;
+    Ok(Json(TokenStatus::new(&token, token_use, now)))
+}
+
+/// Stores a file for who is logged in, else for the credential itself.
+pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJson>, ApiError> {
+    let (parts, body) = request.into_parts();
+    // A login that is not good first: no payment would mend it.
+    let user = auth::writer(&app, &parts)?;
+    let token = auth::token(&app, &parts.headers)?.ok_or(ApiError::PaymentRequired)?;
+    token.permit(unix_seconds(OffsetDateTime::now_utc())).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
+    check_declared_len(declared_len(&parts.headers), token.max_upload_bytes())?;
+    let order = UploadOrder {
+        owner: user.map_or_else(|| Owner::credential(&token.credential_hash()), |user| Owner::node(&user.key)),
+        max_upload_bytes: token.max_upload_bytes(),
+        paid: Some(paid_use(&token)),
+        public: false,
+    };
+    let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
+    Ok(Json(media.into()))
+}
+
+fn paid_use(token: &Token) -> PaidUse {
+    let counters = token.counters().iter().map(|counter| UseCounter { id: counter.id, max_uses: counter.max_uses });
+    PaidUse {
+        payment_hash: token.payment_hash(),
+        credential_hash: token.credential_hash(),
+        counters: counters.collect(),
+    }
+}
+
+impl TokenStatus {
+    fn new(token: &Token, token_use: TokenUse, now: OffsetDateTime) -> Self {
+        let TokenUse { counters, stored } = token_use;
+        let blocked = match token.permit(unix_seconds(now)) {
+            Err(lapsed) => Some(lapsed.into()),
+            Ok(_) if counters.iter().any(|counter| counter.is_used_up()) => Some(Blocked::UsedUp),
+            Ok(_) if !counters.iter().all(|counter| counter.has_room()) => Some(Blocked::UploadInProgress),
+            Ok(_) => None,
+        };
+        let valid_until = token.valid_until().and_then(|at| i64::try_from(at).ok());
+        Self {
+            can_store: blocked.is_none(),
+            reason: blocked.map(Blocked::code),
+            uses_left: counters.iter().map(|counter| counter.max_uses.saturating_sub(counter.spent)).min(),
+            max_upload_bytes: token.max_upload_bytes(),
+            // A time past what a date can say is as good as none.
+            valid_until: valid_until.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok()),
+            stored: stored.into_iter().map(StoredUploadJson::from).collect(),
+        }
+    }
+}
+
+impl From<StoredUpload> for StoredUploadJson {
+    fn from(stored: StoredUpload) -> Self {
+        Self { muid: stored.muid, size: stored.size, stored_at: stored.stored_at }
+    }
+}
+
+fn unix_seconds(time: OffsetDateTime) -> u64 {
+    time.unix_timestamp().try_into().unwrap_or(0)
+}

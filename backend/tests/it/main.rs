@@ -1,0 +1,11 @@
+//! Drives the real router, and for what a connection does the real server on a port of its own.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
+
+mod downloads;
+mod largefile;
+mod login;
+mod media;
+mod media_tokens;
+mod server;
+mod support;
+mod uploads;
