@@ -1,5 +1,7 @@
 //! The Lightning node that takes payment, behind one trait.
 
+#[cfg(test)]
+mod contract;
 mod wallet;
 
 use std::{pin::Pin, time::Duration};
@@ -85,6 +87,9 @@ pub enum LightningError {
     /// The order cannot be an invoice, for instance for its amount or a memo that is too long.
     #[error("the node refuses the invoice: {0}")]
     Refused(String),
+    /// The node was shut down while a stream of its settlements was open.
+    #[error("the node was shut down")]
+    Closed,
     /// The node's records cannot be read or written.
     #[error("the node's database: {0}")]
     Database(#[from] sqlx::Error),
