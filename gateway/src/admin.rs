@@ -1,0 +1,154 @@
+//! The admin address: health, and the embedded wallet's purse. It is not for the public: it listens on loopback by
+//! default, and no web page may use it (no CORS, and see [`refuse_web_pages`]).
+
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::SystemTime};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
+    middleware::{Next, from_fn, map_response},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, HOST},
+    uri::Authority,
+};
+use serde::{Deserialize, Serialize};
+use sluice_common::problem::{self, Problem};
+use tokio::sync::watch;
+
+use crate::lightning::{PayError, TestWallet};
+
+/// The largest request body. An invoice has at most 7,089 characters.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What the admin address speaks of.
+#[derive(Clone)]
+pub struct Admin {
+    /// Whether everything that was to be started serves; false until then.
+    pub ready: watch::Receiver<bool>,
+    /// The embedded wallet, where that is what takes payment.
+    pub wallet: Option<Arc<TestWallet>>,
+}
+
+/// All routes of the admin address. Errors are problem+json, and nothing is to be cached.
+///
+/// - `GET /healthz`: 200 `{"status":"ok"}` when ready, 503 before.
+/// - `POST /wallet/pay` `{"invoice":"lnbcrt…"}`: 200 `{"preimage":"<hex>"}`; 422 with a code that says why it is not
+///   paid; 404 without an embedded wallet.
+pub fn router(admin: Admin) -> Router {
+    let pay = post(pay).layer::<_, Infallible>(from_fn(refuse_web_pages)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/wallet/pay", pay)
+        .fallback(async || respond(&Problem::new(StatusCode::NOT_FOUND, "not_found")))
+        .method_not_allowed_fallback(async || {
+            respond(&Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"))
+        })
+        .layer(map_response(forbid_caching))
+        .with_state(admin)
+}
+
+async fn healthz(State(admin): State<Admin>) -> Response {
+    if *admin.ready.borrow() {
+        return Json(Health { status: "ok" }).into_response();
+    }
+    respond(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready").detail("not every part has started yet"))
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+async fn pay(State(admin): State<Admin>, order: Result<Json<PayOrder>, JsonRejection>) -> Response {
+    let Some(wallet) = admin.wallet else {
+        return respond(
+            &Problem::new(StatusCode::NOT_FOUND, "no_wallet")
+                .detail("payment is taken by a real Lightning node: pay with a wallet of your own"),
+        );
+    };
+    let order = match order {
+        Ok(Json(order)) => order,
+        Err(rejection) => return respond(&unreadable(&rejection)),
+    };
+    match wallet.pay(&order.invoice, SystemTime::now()).await {
+        Ok(preimage) => Json(Paid { preimage: preimage.expose_hex() }).into_response(),
+        Err(error) => respond(&unpaid(&error)),
+    }
+}
+
+#[derive(Deserialize)]
+struct PayOrder {
+    invoice: String,
+}
+
+#[derive(Serialize)]
+struct Paid {
+    preimage: String,
+}
+
+/// What is wrong with a body that is no [`PayOrder`]. It says nothing of what the body held.
+fn unreadable(rejection: &JsonRejection) -> Problem {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
+            .detail("the request body is too large")
+            .with("limit_bytes", MAX_BODY_BYTES),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+                .detail("expected content-type: application/json")
+        }
+        _ => Problem::new(StatusCode::BAD_REQUEST, "invalid_body").detail(r#"expected {"invoice": "lnbcrt…"}"#),
+    }
+}
+
+fn unpaid(error: &PayError) -> Problem {
+    let code = match error {
+        PayError::NotAnInvoice => "not_an_invoice",
+        PayError::OtherNetwork => "other_network",
+        PayError::NoAmount => "no_amount",
+        PayError::NotOurs => "not_ours",
+        PayError::Expired => "invoice_expired",
+        PayError::Database(cause) => {
+            tracing::error!(%cause, "the test wallet's database failed");
+            return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").detail("the wallet's database failed");
+        }
+    };
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code).detail(error.to_string())
+}
+
+/// Refuses a request that reaches this address by a name that is not its own. A web page can make a browser send such
+/// (DNS rebinding: the page's own name is made to point here), and could then read the answer. A request to `localhost`
+/// or an IP address is another origin's to the page, so that the browser asks before it sends JSON, and gets no leave.
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    let host = request.uri().authority().cloned().or_else(|| {
+        let host = request.headers().get(HOST)?;
+        Authority::try_from(host.as_bytes()).ok()
+    });
+    if host.is_some_and(|host| is_own_name(host.host())) {
+        return next.run(request).await;
+    }
+    respond(
+        &Problem::new(StatusCode::FORBIDDEN, "host_not_allowed")
+            .detail("the wallet is reached by an IP address or as `localhost` only"),
+    )
+}
+
+fn is_own_name(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+async fn forbid_caching(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn respond(problem: &Problem) -> Response {
+    (problem.status(), [(CONTENT_TYPE, problem::CONTENT_TYPE)], problem.to_json()).into_response()
+}
+
+#[cfg(test)]
+mod tests;
