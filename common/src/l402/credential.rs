@@ -8,7 +8,7 @@ use super::{Macaroon, MacaroonError, Preimage, caveat::Caveat};
 use crate::secret::Secret;
 
 /// The headers in which gRPC clients send a macaroon in hex, its preimage in a caveat.
-const MACAROON_HEADERS: [&str; 2] = ["grpc-metadata-macaroon", "macaroon"];
+pub const MACAROON_HEADERS: [&str; 2] = ["grpc-metadata-macaroon", "macaroon"];
 
 /// A token and its preimage, as sent. Whoever has one can use what was bought, so `Debug` shows nothing of it.
 #[derive(Clone)]

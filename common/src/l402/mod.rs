@@ -16,7 +16,7 @@ pub(crate) use self::macaroon::hmac_sha256;
 pub use self::{
     caveat::Caveat,
     challenge::Challenge,
-    credential::{Credential, CredentialError},
+    credential::{Credential, CredentialError, MACAROON_HEADERS},
     identifier::{Identifier, InvalidIdentifier, TokenId},
     macaroon::{MAX_MACAROON_LEN, Macaroon, MacaroonError},
     payment::{NotHex32, PaymentHash, Preimage},

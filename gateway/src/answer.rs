@@ -1,0 +1,99 @@
+//! Answers that the gateway gives itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use pingora::{Result, http::ResponseHeader, proxy::Session};
+use sluice_common::{
+    l402::Challenge,
+    problem::{self, Problem},
+};
+
+use crate::{cors, drain::Drains};
+
+/// An answer of the gateway's own: it never comes with what the request asked for.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
+        let headers = vec![
+            (CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE)),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ];
+        Self { status: problem.status(), headers, body: problem.to_json().into() }
+    }
+}
+
+impl Answer {
+    /// An answer to a preflight: only headers, and those are everyone's.
+    pub fn preflight() -> Self {
+        Self { status: StatusCode::NO_CONTENT, headers: cors::preflight_headers(), body: Bytes::new() }
+    }
+
+    /// Adds the two `WWW-Authenticate` lines.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: &Challenge) -> Self {
+        // Base64 and bech32 have no character that a header cannot have.
+        let values = challenge.header_values().into_iter().filter_map(|value| HeaderValue::try_from(value).ok());
+        self.headers.extend(values.map(|value| (WWW_AUTHENTICATE, value)));
+        self
+    }
+
+    /// Says when to come again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.headers.push((RETRY_AFTER, HeaderValue::from(wait.as_secs())));
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The headers as pingora writes them.
+    pub fn header(&self) -> Result<ResponseHeader> {
+        let mut header = ResponseHeader::build(self.status, Some(self.headers.len() + 4))?;
+        for (name, value) in &self.headers {
+            header.append_header(name.clone(), value.clone())?;
+        }
+        if self.status != StatusCode::NO_CONTENT {
+            header.insert_header(CONTENT_LENGTH, self.body.len())?;
+        }
+        cors::add_headers(&mut header)?;
+        Ok(header)
+    }
+
+    /// Writes the answer, then reads and discards what the client still sends, within bounds: a client that is cut off
+    /// while it sends sees a broken connection instead of the answer (protocols.md §2).
+    pub async fn write(&self, session: &mut Session, drains: &Drains) -> Result<()> {
+        let has_body = !session.as_downstream_mut().is_body_empty();
+        if has_body {
+            // Keep-alive with an unread body would drain it without bound.
+            session.set_keepalive(None);
+        }
+        let is_bodiless = session.req_header().method == Method::HEAD || self.body.is_empty();
+        session.write_response_header(Box::new(self.header()?), is_bodiless).await?;
+        if !is_bodiless {
+            session.write_response_body(Some(self.body.clone()), true).await?;
+        }
+        if has_body {
+            drains.drain(session).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! The paywall: from a request's headers to what becomes of it. Everything here but [`Paywall::challenge`] is pure.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
+use sluice_common::{
+    keys::MasterKeys,
+    l402::{self, Challenge, Credential, Lapsed, MintError, Permit},
+    limits::{self, BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES},
+    network::Network,
+    problem::Problem,
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    answer::Answer,
+    config::ServiceConfig,
+    lightning::{InvoiceOrder, LightningError, LightningNode},
+};
+
+/// How long the node may take to make an invoice.
+const INVOICE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Decides what costs, checks what was paid, and asks for payment.
+pub struct Paywall {
+    services: Vec<ServiceConfig>,
+    keys: MasterKeys,
+    network: Network,
+    node: Arc<dyn LightningNode>,
+    invoice_expiry: Duration,
+}
+
+/// A service, by its place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceId(usize);
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// It goes to the server behind.
+    Forward(Forward),
+    /// It is asked for payment.
+    Challenge(ServiceId, Reason),
+    /// It is refused: paying would not help.
+    Refuse(Problem),
+}
+
+/// How a request goes to the server behind.
+#[derive(Debug)]
+pub struct Forward {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// What was paid for; none where nothing costs, and where somebody only asks what became of a token.
+    pub permit: Option<Permit>,
+}
+
+/// Why a request is asked for payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It has no credential.
+    Missing,
+    /// Its token expired.
+    Expired,
+    /// Its token is for something else.
+    NotCovered,
+    /// Its token stored as many uploads as it allows.
+    UsedUp,
+}
+
+/// Why there is no challenge.
+#[derive(Debug, thiserror::Error)]
+pub enum ChallengeError {
+    /// No master key mints yet.
+    #[error("no master key mints yet: each has a later `mints_from`")]
+    NoKey,
+    /// The token cannot be written.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// The node failed.
+    #[error(transparent)]
+    Node(#[from] LightningError),
+    /// The node did not answer in time.
+    #[error("the Lightning node did not answer within {} s", INVOICE_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+impl Reason {
+    /// The reason that the server behind gives in its header; none if it gives another.
+    pub fn from_code(code: &str) -> Option<Self> {
+        [Self::Expired, Self::NotCovered, Self::UsedUp].into_iter().find(|reason| reason.code() == code)
+    }
+
+    /// The stable machine code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "no_credential",
+            Self::Expired => Lapsed::Expired.code(),
+            Self::NotCovered => Lapsed::NotCovered.code(),
+            Self::UsedUp => "used_up",
+        }
+    }
+
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Missing => "This costs.",
+            Self::Expired => "The token has expired; another one costs.",
+            Self::NotCovered => "The token is for something else; one for this costs.",
+            Self::UsedUp => "The token has stored as many uploads as it allows; another one costs.",
+        }
+    }
+}
+
+impl From<Lapsed> for Reason {
+    fn from(lapsed: Lapsed) -> Self {
+        match lapsed {
+            Lapsed::Expired => Self::Expired,
+            Lapsed::NotCovered => Self::NotCovered,
+        }
+    }
+}
+
+impl Forward {
+    /// The most bytes of a body that can hold what was paid for; none where nothing was.
+    pub fn max_body_bytes(&self) -> Option<u64> {
+        let permit = self.permit.as_ref()?;
+        Some(permit.token().max_upload_bytes().saturating_add(MAX_FORM_OVERHEAD_BYTES))
+    }
+}
+
+impl Paywall {
+    /// A paywall before these services, paid through `node`, whose network is `network`.
+    pub fn new(
+        services: Vec<ServiceConfig>,
+        keys: MasterKeys,
+        network: Network,
+        node: Arc<dyn LightningNode>,
+        invoice_expiry: Duration,
+    ) -> Self {
+        Self { services, keys, network, node, invoice_expiry }
+    }
+
+    /// The service.
+    pub fn service(&self, id: ServiceId) -> &ServiceConfig {
+        &self.services[id.0]
+    }
+
+    /// What becomes of a request to the normalised `path` at `now` (unix seconds), from its headers alone.
+    pub fn decide(&self, method: &Method, path: &str, headers: &HeaderMap, now: u64) -> Decision {
+        // The first service takes all: which one matches by host and path comes with several services.
+        let id = ServiceId(0);
+        let service = self.service(id);
+        let is_path_protected = service.protect.iter().any(|protected| protected.path == path);
+        let costs = service.protect.iter().any(|protected| protected.path == path && protected.method == *method);
+        let asks_price = is_path_protected && !costs && (method == Method::GET || method == Method::HEAD);
+        if !costs && !asks_price {
+            return Decision::Forward(Forward { service: id, permit: None });
+        }
+        let credential = match Credential::from_headers(headers) {
+            Ok(Some(credential)) => credential,
+            Ok(None) => {
+                let max_upload_bytes = service.terms.max_upload_mb.saturating_mul(BYTES_PER_MB);
+                return match too_large(headers, max_upload_bytes).filter(|_| costs) {
+                    Some(problem) => Decision::Refuse(problem),
+                    None => Decision::Challenge(id, Reason::Missing),
+                };
+            }
+            Err(error) => {
+                return Decision::Refuse(Problem::new(error.status(), error.code()).detail(error.to_string()));
+            }
+        };
+        let token = match l402::verify(&credential, &self.keys, self.network, &service.terms) {
+            Ok(token) => token,
+            Err(refused) => {
+                let problem = Problem::new(StatusCode::UNAUTHORIZED, refused.code()).detail(refused.to_string());
+                return Decision::Refuse(problem);
+            }
+        };
+        if asks_price {
+            return Decision::Forward(Forward { service: id, permit: None });
+        }
+        match token.permit(now) {
+            Ok(permit) => match too_large(headers, token.max_upload_bytes()) {
+                Some(problem) => Decision::Refuse(problem),
+                None => Decision::Forward(Forward { service: id, permit: Some(permit) }),
+            },
+            Err(lapsed) => Decision::Challenge(id, lapsed.into()),
+        }
+    }
+
+    /// Asks the node for an invoice and answers 402 with a token that it pays for. Writes nothing anywhere.
+    pub async fn challenge(&self, id: ServiceId, reason: Reason, now: u64) -> Result<Answer, ChallengeError> {
+        let service = self.service(id);
+        let key = self.keys.minting(now).ok_or(ChallengeError::NoKey)?;
+        let token_id = key.new_token_id(now);
+        let order = InvoiceOrder {
+            amount_sat: service.price_sat.get(),
+            memo: service.terms.memo(&token_id),
+            expiry: self.invoice_expiry,
+        };
+        let invoice = tokio::time::timeout(INVOICE_TIMEOUT, self.node.create_invoice(&order))
+            .await
+            .map_err(|_| ChallengeError::Timeout)??;
+        let macaroon = l402::mint(&self.keys, self.network, &service.terms, token_id, invoice.payment_hash)?;
+        let challenge = Challenge { macaroon, invoice: invoice.bolt11 };
+        let problem = payment_required(service, reason, &challenge, invoice.expires_at, now);
+        Ok(Answer::from(problem).with_challenge(&challenge))
+    }
+}
+
+/// 413 if the declared length cannot hold a file within `max_upload_bytes`.
+fn too_large(headers: &HeaderMap, max_upload_bytes: u64) -> Option<Problem> {
+    let declared: u64 = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    limits::body_too_large(declared, max_upload_bytes).then(|| too_large_problem(max_upload_bytes, declared))
+}
+
+/// 413: paying would not make room.
+pub fn too_large_problem(limit_bytes: u64, size_bytes: u64) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+        .detail("The upload is larger than this token, or this service, takes.")
+        .with("limit_bytes", limit_bytes)
+        .with("size_bytes", size_bytes)
+}
+
+fn payment_required(
+    service: &ServiceConfig,
+    reason: Reason,
+    challenge: &Challenge,
+    expires_at: u64,
+    now: u64,
+) -> Problem {
+    let terms = &service.terms;
+    let valid_until = terms.valid_for_secs.map(|secs| rfc3339(now.saturating_add(secs)));
+    Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_required")
+        .detail(format!(
+            "{} Pay the invoice, then send the same request again with the header `Authorization: L402 \
+             MACAROON:PREIMAGE`, the preimage in hex.",
+            reason.detail()
+        ))
+        .with("reason", reason.code())
+        .with("price_sat", service.price_sat.get())
+        .with("invoice", challenge.invoice.as_str())
+        .with("invoice_expires_at", rfc3339(expires_at))
+        .with("macaroon", challenge.macaroon.to_base64())
+        .with(
+            "allows",
+            serde_json::json!({
+                "service": terms.name,
+                "max_upload_bytes": terms.max_upload_mb.saturating_mul(BYTES_PER_MB),
+                "max_uses": terms.max_uses,
+                "valid_until": valid_until,
+            }),
+        )
+}
+
+fn rfc3339(unix_seconds: u64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp(i64::try_from(unix_seconds).ok()?).ok()?;
+    time.format(&Rfc3339).ok()
+}

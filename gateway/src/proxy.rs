@@ -1,0 +1,406 @@
+//! The proxy around the paywall: every phase is one call into something that is tested without it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header::AUTHORIZATION};
+use pingora::{
+    Error,
+    ErrorSource::{Downstream, Upstream},
+    ErrorType::{ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout},
+    Result,
+    http::{RequestHeader, ResponseHeader},
+    protocols::l4::ext::TcpKeepalive,
+    proxy::{FailToProxy, ProxyHttp, Session},
+    upstreams::peer::HttpPeer,
+};
+use sluice_common::{
+    l402::{self, Credential},
+    problem::Problem,
+};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::{
+    answer::Answer,
+    cors,
+    drain::Drains,
+    path,
+    paywall::{Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
+};
+
+/// In which the media server says why a token buys nothing more: the gateway makes the challenge of it.
+const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("sluice-payment-required");
+
+/// The headers that only the parts of Sluice say to each other begin so.
+const OWN_HEADERS: &str = "sluice-";
+
+/// How long a client may take to send, or to take, the next bytes.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the server behind may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the server behind may take to accept the next bytes.
+const UPSTREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// When a client should come again after what is away.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The proxy.
+pub struct Proxy {
+    paywall: Paywall,
+    drains: Drains,
+    /// How many requests are under way.
+    running: watch::Sender<usize>,
+    stopping: Arc<AtomicBool>,
+}
+
+/// What is known of one request.
+pub struct Context {
+    began: Instant,
+    forward: Option<Forward>,
+    body_bytes: u64,
+    /// A body to send in the place of the one from behind.
+    replacement: Option<Bytes>,
+    _running: Running,
+}
+
+/// Counts a request while it lives.
+struct Running(watch::Sender<usize>);
+
+impl Running {
+    fn count(running: &watch::Sender<usize>) -> Self {
+        running.send_modify(|running| *running += 1);
+        Self(running.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
+impl Proxy {
+    /// A proxy with this paywall. Answers that come before the body's end read on for at most `max_drain_bytes`. Once
+    /// `stopping` is set, new requests are sent away.
+    pub fn new(paywall: Paywall, max_drain_bytes: u64, stopping: Arc<AtomicBool>) -> Self {
+        Self { paywall, drains: Drains::new(max_drain_bytes), running: watch::Sender::new(0), stopping }
+    }
+
+    /// How many requests are under way.
+    pub fn running(&self) -> watch::Receiver<usize> {
+        self.running.subscribe()
+    }
+
+    /// What becomes of the request: forwarded, or an answer of our own.
+    async fn admit(&self, session: &mut Session) -> Result<Forward, Answer> {
+        if self.stopping.load(Ordering::Relaxed) {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping").detail("The server is stopping.");
+            return Err(Answer::from(problem).retry_after(RETRY_AFTER));
+        }
+        normalise_target(session.req_header_mut())?;
+        let request = session.req_header();
+        if cors::is_preflight(&request.method, &request.headers) {
+            return Err(Answer::preflight());
+        }
+        let now = unix_now();
+        match self.paywall.decide(&request.method, request.uri.path(), &request.headers, now) {
+            Decision::Forward(forward) => Ok(forward),
+            Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Challenge(service, reason) => Err(self.challenge(service, reason, now).await),
+        }
+    }
+
+    async fn challenge(&self, service: ServiceId, reason: Reason, now: u64) -> Answer {
+        self.paywall.challenge(service, reason, now).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "no invoice");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_invoice")
+                .detail("No invoice can be made now. Come again; a token that is paid goes on working.");
+            Answer::from(problem).retry_after(RETRY_AFTER)
+        })
+    }
+
+    async fn peer(&self, service: ServiceId) -> Result<Box<HttpPeer>> {
+        let address = resolve(&self.paywall.service(service).upstream).await?;
+        let mut peer = HttpPeer::new(address, false, String::new());
+        peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
+        peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+        peer.options.write_timeout = Some(UPSTREAM_WRITE_TIMEOUT);
+        // No read timeout: the answer to an upload of hours comes after hours. A dead peer is found by keep-alive.
+        peer.options.tcp_keepalive = Some(TcpKeepalive {
+            idle: Duration::from_secs(30),
+            interval: Duration::from_secs(10),
+            count: 3,
+            #[cfg(target_os = "linux")]
+            user_timeout: Duration::ZERO,
+        });
+        Ok(Box::new(peer))
+    }
+
+    /// What a failed request is answered with; none where nobody is left to answer.
+    fn failure(&self, error: &Error, context: &Context) -> Option<Answer> {
+        let problem = match (error.esource(), error.etype()) {
+            (_, HTTPStatus(413)) => {
+                let limit = context.forward.as_ref().and_then(|forward| forward.permit.as_ref());
+                let limit_bytes = limit.map_or(0, |permit| permit.token().max_upload_bytes());
+                too_large_problem(limit_bytes, context.body_bytes)
+            }
+            (Downstream, ReadTimedout) => Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout")
+                .detail(format!("No byte of the body came for {} s.", CLIENT_TIMEOUT.as_secs())),
+            (Downstream, WriteError | ReadError | WriteTimedout | ConnectionClosed) => return None,
+            (Downstream, _) => Problem::new(StatusCode::BAD_REQUEST, "malformed_request")
+                .detail("The request, or its body's framing, is not HTTP."),
+            (Upstream, _) => {
+                let problem = Problem::new(StatusCode::BAD_GATEWAY, "upstream_unavailable")
+                    .detail("The server behind cannot be reached, or broke off. A token that is paid stays good.");
+                return Some(Answer::from(problem).retry_after(RETRY_AFTER));
+            }
+            _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").detail("Something went wrong here."),
+        };
+        Some(problem.into())
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context {
+            began: Instant::now(),
+            forward: None,
+            body_bytes: 0,
+            replacement: None,
+            _running: Running::count(&self.running),
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        session.set_read_timeout(Some(CLIENT_TIMEOUT));
+        session.set_write_timeout(Some(CLIENT_TIMEOUT));
+        match self.admit(session).await {
+            Ok(forward) => {
+                context.forward = Some(forward);
+                Ok(false)
+            }
+            Err(answer) => {
+                answer.write(session, &self.drains).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        match &context.forward {
+            Some(forward) => self.peer(forward.service).await,
+            None => Err(Error::explain(HTTPStatus(500), "a request without a service")),
+        }
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let forwards_credential = |forward: &Forward| self.paywall.service(forward.service).forward_credential;
+        strip(request, context.forward.as_ref().is_some_and(forwards_credential))
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        context.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        match context.forward.as_ref().and_then(Forward::max_body_bytes) {
+            Some(max) if context.body_bytes > max => Err(Error::explain(HTTPStatus(413), "more than was paid for")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let reason = response.headers.get(PAYMENT_REQUIRED).and_then(|value| Reason::from_code(value.to_str().ok()?));
+        if let (Some(reason), Some(forward)) = (reason, &context.forward)
+            && forward.permit.is_some()
+        {
+            let answer = self.challenge(forward.service, reason, unix_now()).await;
+            *response = answer.header()?;
+            context.replacement = Some(answer.body().clone());
+        }
+        remove_own_headers(response);
+        cors::add_headers(response)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if let Some(replacement) = &mut context.replacement {
+            // All of ours with the first piece, nothing of theirs.
+            *body = Some(std::mem::take(replacement)).filter(|bytes| !bytes.is_empty());
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let answer = self.failure(error, context).filter(|_| session.response_written().is_none());
+        let error_code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        if let Some(answer) = answer
+            && let Err(error) = answer.write(session, &self.drains).await
+        {
+            tracing::debug!(%error, "the client left before its answer");
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, error: &Error) -> bool {
+        // Clients that leave, and uploads that are cut for their size, are no failures of ours.
+        *error.esource() == Downstream || matches!(error.etype(), HTTPStatus(413))
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        tracing::info!(
+            method = %session.req_header().method,
+            path = loggable(session.req_header().uri.path()),
+            status,
+            request_bytes = context.body_bytes,
+            response_bytes = session.body_bytes_sent(),
+            ms = context.began.elapsed().as_millis(),
+            error = error.map(|error| error.etype().as_str()),
+            "request"
+        );
+    }
+
+    /// What pingora's own log lines say of a request: nothing of its path and query, which can hold tokens.
+    fn request_summary(&self, session: &Session, _context: &Context) -> String {
+        let request = session.req_header();
+        format!("{} {}", request.method, loggable(request.uri.path()))
+    }
+}
+
+/// Puts the normalised path in the place of the one that was sent, so that what is forwarded is what was matched.
+fn normalise_target(request: &mut RequestHeader) -> Result<(), Answer> {
+    let refuse = |detail: String| Answer::from(Problem::new(StatusCode::BAD_REQUEST, "malformed_path").detail(detail));
+    // `OPTIONS *` asks about the server: it goes on as it is.
+    if request.method == Method::OPTIONS && request.uri.path() == "*" {
+        return Ok(());
+    }
+    // A target of bytes that are no UTF-8 reads differently here and behind.
+    if !request.raw_path_is_utf8() {
+        return Err(refuse("The path is not text.".to_owned()));
+    }
+    let path = path::normalise(request.uri.path()).map_err(|error| refuse(error.to_string()))?;
+    let target = match request.uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    // Also from the absolute form, which carries a host of its own.
+    request.set_uri(target.parse::<Uri>().map_err(|_| refuse("The path cannot be forwarded.".to_owned()))?);
+    Ok(())
+}
+
+/// Takes from a request what the server behind must not see.
+fn strip(request: &mut RequestHeader, forwards_credential: bool) -> Result<()> {
+    let own: Vec<HeaderName> =
+        request.headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect();
+    for name in own {
+        request.remove_header(&name);
+    }
+    if forwards_credential {
+        return Ok(());
+    }
+    for name in l402::MACAROON_HEADERS {
+        request.remove_header(name);
+    }
+    let lines: Vec<HeaderValue> = request.headers.get_all(AUTHORIZATION).iter().cloned().collect();
+    request.remove_header(&AUTHORIZATION);
+    for line in lines {
+        let alone = HeaderMap::from_iter([(AUTHORIZATION, line.clone())]);
+        if matches!(Credential::from_headers(&alone), Ok(None)) {
+            request.append_header(AUTHORIZATION, line)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_own_headers(response: &mut ResponseHeader) {
+    let own: Vec<HeaderName> =
+        response.headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect();
+    for name in own {
+        response.remove_header(&name);
+    }
+}
+
+/// What a log may say of a path: its first segment, if that is a word. Tokens stand in paths too.
+fn loggable(path: &str) -> &str {
+    let end = path[1.min(path.len())..].find('/').map_or(path.len(), |at| at + 1);
+    let first = &path[..end];
+    let is_word = first.len() <= 16 && first.bytes().skip(1).all(|b| b.is_ascii_lowercase());
+    if is_word { first } else { "/…" }
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr> {
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    let found = tokio::net::lookup_host(address).await.ok().and_then(|mut addresses| addresses.next());
+    found
+        .ok_or_else(|| Error::explain(pingora::ErrorType::ConnectError, "the upstream's name has no address").into_up())
+}
+
+fn unix_now() -> u64 {
+    u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_says_the_first_word_of_a_path_and_nothing_that_could_be_a_token() {
+        for (path, said) in [
+            ("/", "/"),
+            ("/largefile", "/largefile"),
+            ("/file/aGVsbG8=.x.y", "/file"),
+            ("/aGVsbG8gd29ybGQ", "/…"),
+            ("/averyveryverylongword", "/…"),
+            ("*", "*"),
+            ("", ""),
+        ] {
+            assert_eq!(loggable(path), said, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_forwarded_is_what_was_matched() {
+        let normalised = |target: &str| {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            normalise_target(&mut request).map(|()| String::from_utf8(request.raw_path().to_vec()).unwrap())
+        };
+        assert_eq!(normalised("/a//../b?jwt=x//y").unwrap(), "/b?jwt=x//y");
+        assert_eq!(normalised("http://elsewhere/%61").unwrap(), "/a");
+        assert_eq!(normalised("/a%00").unwrap_err().status(), StatusCode::BAD_REQUEST);
+    }
+}
