@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The gateway: a paywall that sells requests for Lightning payments, and the proxy around it.
+
+pub mod admin;
+mod answer;
+pub mod config;
+mod cors;
+pub mod db;
+mod drain;
+pub mod lightning;
+pub mod path;
+pub mod paywall;
+mod proxy;
+pub mod server;
