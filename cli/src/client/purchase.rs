@@ -179,6 +179,7 @@ impl Purchase<'_> {
             let Some(answer) =
                 console::ask("Pay this invoice and enter the preimage (64 hexadecimal digits): ").await?
             else {
+                console::note("");
                 return Err(PurchaseError::NotPaid(time_left(invoice)).into());
             };
             let Ok(preimage) = answer.parse::<Preimage>() else {

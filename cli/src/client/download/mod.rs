@@ -35,7 +35,7 @@ use super::{
 /// Arguments of `sluice download`.
 #[derive(Args)]
 pub struct DownloadArgs {
-    /// The file's muid, or a media token
+    /// The file's muid, or a media token; what begins with `-` may have to stand after `--`
     #[arg(value_name = "MUID|TOKEN", allow_hyphen_values = true)]
     what: String,
     #[command(flatten)]
@@ -85,7 +85,9 @@ pub enum DownloadError {
         cause: io::Error,
     },
     /// Not the content that was asked for.
-    #[error("what the server sent is not the file: it hashes to {got} instead of {wanted}")]
+    #[error(
+        "the bytes that came are not the file: they hash to {got} instead of {wanted}; they are removed, try again"
+    )]
     OtherContent {
         /// What was asked for.
         wanted: Muid,
@@ -139,8 +141,10 @@ pub(super) async fn run(args: DownloadArgs) -> Result<(), ClientError> {
     let api = Api::new(&args.server.server)?;
     let sources = sources(&wanted, &state, api.server(), args.server.key.as_deref())?;
     let part = PartFile::open(place.dir().join(format!("{}.part", wanted.muid())), wanted.muid()).await?;
-    let path = Download { api, wanted, place, part, sources }.until_whole().await?;
-    Ok(console::result(path.display())?)
+    let mut download = Download { api, wanted, place, part, sources };
+    let path = download.until_whole().await;
+    download.part.remove_if_empty();
+    Ok(console::result(path?.display())?)
 }
 
 fn sources(wanted: &Wanted, state: &State, server: &str, key: Option<&Path>) -> Result<VecDeque<Source>, ClientError> {
@@ -164,7 +168,7 @@ struct Download {
 }
 
 impl Download {
-    async fn until_whole(mut self) -> Result<PathBuf, ClientError> {
+    async fn until_whole(&mut self) -> Result<PathBuf, ClientError> {
         let mut backoff = Backoff::default();
         loop {
             let len_before = self.part.len();

@@ -96,6 +96,14 @@ impl PartFile {
         fs::rename(&self.path, path).map_err(|cause| DownloadError::Io { path: path.to_owned(), cause })
     }
 
+    /// Leaves nothing behind when nothing came.
+    pub(super) fn remove_if_empty(&self) {
+        if self.len == 0 {
+            // The file may have got its name, and an empty one that stays does no harm.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
     fn got(&self) -> Muid {
         Muid::from_bytes(self.hasher.clone().finalize().into())
     }
@@ -164,6 +172,21 @@ mod tests {
         assert_eq!(fs::read(&whole).unwrap(), b"mine");
         file.finish(&whole, true).await.unwrap();
         assert_eq!(fs::read(&whole).unwrap(), b"new");
+    }
+
+    #[tokio::test]
+    async fn is_left_behind_only_when_something_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("a.part");
+        let mut file = PartFile::open(part.clone(), muid(b"abc")).await.unwrap();
+        file.remove_if_empty();
+        assert!(!part.exists());
+        drop(file);
+
+        file = PartFile::open(part.clone(), muid(b"abc")).await.unwrap();
+        file.write(b"a").await.unwrap();
+        file.remove_if_empty();
+        assert!(part.exists());
     }
 
     #[tokio::test]

@@ -7,18 +7,17 @@ mod saved;
 
 use std::{
     ffi::OsString,
-    fs,
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use secp256k1::SecretKey;
 use sluice_common::l402::{PaymentHash, Preimage};
-use tempfile::NamedTempFile;
 
 pub use self::saved::{SavedToken, SavedTokenError};
 use super::console;
+use crate::files::{Existing, make_dir, write_whole};
 
 /// The folder of what the client keeps.
 #[derive(Debug, Clone)]
@@ -62,7 +61,7 @@ impl State {
         let dir = dir.or_else(|| default_dir(|name| std::env::var_os(name))).ok_or(StateError::NoFolder)?;
         let state = Self { dir };
         let tokens = state.tokens_dir();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&tokens).map_err(io_error(&tokens))?;
+        make_dir(&tokens).map_err(io_error(&tokens))?;
         Ok(state)
     }
 
@@ -74,8 +73,8 @@ impl State {
             let text = format!("{}\n", hex::encode(key.secret_bytes()));
             match write_whole(&path, text.as_bytes(), Existing::Keep) {
                 // Another run made one at the same time: that one counts.
-                Err(StateError::Io { cause, .. }) if cause.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other?,
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(io_error(&path))?,
             }
         }
         read_key(&path)
@@ -106,7 +105,8 @@ impl State {
 
     /// Writes `token`, in place of what was saved of it before.
     pub fn save(&self, token: &SavedToken) -> Result<(), StateError> {
-        write_whole(&self.token_path(token.payment_hash), token.to_json().as_bytes(), Existing::Replace)
+        let path = self.token_path(token.payment_hash);
+        write_whole(&path, token.to_json().as_bytes(), Existing::Replace).map_err(io_error(&path))
     }
 
     /// Saves `preimage` with the token that it pays for, and answers that token; none when there is none.
@@ -146,28 +146,6 @@ pub fn read_key(path: &Path) -> Result<SecretKey, StateError> {
         .ok()
         .and_then(|()| SecretKey::from_slice(&bytes).ok())
         .ok_or_else(|| StateError::NotAKey { path: path.to_owned() })
-}
-
-/// What becomes of a file that is there already.
-enum Existing {
-    Keep,
-    Replace,
-}
-
-fn write_whole(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), StateError> {
-    let write = || {
-        let dir = path.parent().unwrap_or(Path::new("."));
-        // Made with mode 600.
-        let mut file = NamedTempFile::new_in(dir)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        match existing {
-            Existing::Keep => file.persist_noclobber(path)?,
-            Existing::Replace => file.persist(path)?,
-        };
-        fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(io_error(path))
 }
 
 fn default_dir(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

@@ -10,19 +10,19 @@ use crate::client::api::UploadBody;
 /// What the uploader says of the file; what is left out gets the server's defaults.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Details {
-    /// A title.
+    /// A title
     #[arg(long)]
     pub name: Option<String>,
-    /// A text about the file.
+    /// A text about the file
     #[arg(long)]
     pub description: Option<String>,
-    /// Words to find it by, separated by commas.
+    /// Words to find it by, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub tags: Vec<String>,
-    /// What a buyer pays you for it, in satoshi.
+    /// What a buyer pays you for it, in satoshi
     #[arg(long, value_name = "SAT", value_parser = clap::value_parser!(i64).range(0..))]
     pub price: Option<i64>,
-    /// Let anybody download it.
+    /// Let anybody download it
     #[arg(long)]
     pub public: bool,
 }
