@@ -11,8 +11,10 @@ use sluice_common::{
     secret::Secret,
 };
 
+use time::OffsetDateTime;
+
 use crate::{
-    config::{KeySource, Settings},
+    config::{KeySource, MasterKeySettings, Settings},
     files::{self, Existing},
 };
 
@@ -97,6 +99,9 @@ pub enum KeyError {
         /// The file.
         place: String,
     },
+    /// No master key whose time has come.
+    #[error("{MASTER_KEY}: the mints_from of every key is still to come")]
+    NoneMints,
     /// Keys that cannot be used together.
     #[error("{MASTER_KEY}: {0}")]
     Master(#[from] KeysError),
@@ -104,12 +109,19 @@ pub enum KeyError {
 
 /// The keys that tokens are made and checked with.
 pub fn master_keys(settings: &Settings) -> Result<MasterKeys, KeyError> {
-    let read = |key: crate::config::MasterKeySettings| {
+    let read = |key: MasterKeySettings| {
         let mints_from = u64::try_from(key.mints_from.unix_timestamp()).unwrap_or_default();
         Ok(MasterKey::new(&hex_key(MASTER_KEY, &key.key)?, mints_from))
     };
     let keys = settings.master_keys().into_iter().map(read).collect::<Result<_, KeyError>>()?;
     Ok(MasterKeys::new(keys)?)
+}
+
+/// The same, for who makes tokens: one of them must do so by now.
+pub fn minting_master_keys(settings: &Settings) -> Result<MasterKeys, KeyError> {
+    let keys = master_keys(settings)?;
+    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
+    if keys.minting(now).is_none() { Err(KeyError::NoneMints) } else { Ok(keys) }
 }
 
 /// The embedded wallet's key.
@@ -135,12 +147,34 @@ pub fn jwt_key(settings: &Settings) -> Result<Secret<String>, KeyError> {
 
 /// Makes the key files that are missing, if this is a first start: no database, and no stored file. Gives their paths.
 pub fn make_missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
+    let missing = missing(settings)?;
+    for path in &missing {
+        make(path).map_err(|source| KeyError::Unwritable { path: path.clone(), source })?;
+    }
+    Ok(missing)
+}
+
+/// Checks the keys that are there, and gives the files of those that a first start would make.
+pub fn check(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
+    let missing = missing(settings)?;
+    let keys = [
+        minting_master_keys(settings).map(drop),
+        wallet_key(settings).map(drop),
+        jwt_key(settings).map(drop),
+        local_encryption_key(settings).map(drop),
+    ];
+    let wrong = keys.into_iter().filter_map(Result::err).find(|error| !matches!(error, KeyError::Missing { .. }));
+    wrong.map_or(Ok(missing), Err)
+}
+
+/// The key files that are missing; an error unless this is a first start.
+fn missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
     let mut sources: Vec<_> = settings.master_keys().into_iter().map(|key| (MASTER_KEY, key.key)).collect();
     sources.push((WALLET_KEY, settings.wallet_key()));
     sources.push((JWT_KEY, settings.jwt_key()));
     sources.push((LOCAL_ENCRYPTION_KEY, settings.local_encryption_key()));
 
-    let mut made = Vec::new();
+    let mut missing = Vec::new();
     for (name, source) in sources {
         let KeySource::File(path) = source else { continue };
         if exists(name, &path)? {
@@ -149,10 +183,12 @@ pub fn make_missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
         if let Some(found) = earlier_state(settings)? {
             return Err(KeyError::Lost { name, path, found });
         }
-        make(&path).map_err(|source| KeyError::Unwritable { path: path.clone(), source })?;
-        made.push(path);
+        // One file may stand for two keys.
+        if !missing.contains(&path) {
+            missing.push(path);
+        }
     }
-    Ok(made)
+    Ok(missing)
 }
 
 /// What says that this is no first start.

@@ -1,2 +1,68 @@
-//! The `sluice` command.
-fn main() {}
+//! The `sluice` command: parses, builds, runs, shuts down.
+
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use sluice::{
+    args::{Arguments, Command, ConfigArgs},
+    check_config,
+    client::{self, ClientCommand},
+    config::{self, ConfigError, Parts, Settings},
+    logging::{self, LogFormat, LogLevel},
+    server,
+};
+use tokio::runtime::Runtime;
+
+fn main() -> ExitCode {
+    // Two cryptography providers are in the process: whoever asks for the default one first must find it. Fails only
+    // where one is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Arguments { command, log_level } = Arguments::parse();
+    let done = match command {
+        Command::Up(args) => serve(args.into(), log_level),
+        Command::Gateway(args) => serve(args.into(), log_level),
+        Command::Backend(args) => serve(args.into(), log_level),
+        Command::CheckConfig(args) => check(args.into_config(Parts::All), log_level),
+        Command::Client(command) => run_client(command, log_level),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With standard error closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "sluice: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
+    let parts = args.parts;
+    let settings = load(args, log_level)?;
+    logging::init(settings.log.level, settings.log.format);
+    let runtime = Runtime::new()?;
+    let done = runtime.block_on(server::run(settings, parts));
+    // Who was told to hurry does not wait for tasks either.
+    runtime.shutdown_background();
+    Ok(done?)
+}
+
+fn check(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
+    let settings = load(args, log_level)?;
+    logging::init(LogLevel::Warn, LogFormat::Text);
+    Ok(check_config::run(&settings, &mut io::stdout().lock())?)
+}
+
+fn run_client(command: ClientCommand, log_level: Option<LogLevel>) -> anyhow::Result<()> {
+    logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text);
+    Ok(Runtime::new()?.block_on(client::run(command))?)
+}
+
+fn load(args: ConfigArgs, log_level: Option<LogLevel>) -> Result<Settings, ConfigError> {
+    let ConfigArgs { file, mut flags, parts } = args;
+    flags.log_level = log_level;
+    config::load(file.as_deref(), &|name| env::var_os(name), &flags, parts)
+}

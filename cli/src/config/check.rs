@@ -2,18 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sluice_common::l402::ServiceTerms;
-
-use super::{LightningKind, Parts, ServiceSettings, Settings, StorageMode};
-
-/// What the media server sells: the service that protects this.
-pub const PAID_UPLOAD: &str = "POST /largefile";
-
-/// All satoshis that will ever be.
-const MAX_PRICE_SAT: u64 = 2_100_000_000_000_000;
-
-/// The largest `max_upload_mb`: 8 EiB, past which lengths of files have no name.
-const MAX_UPLOAD_MB: u64 = 1 << 43;
+use super::{LightningKind, Parts, Settings, StorageMode};
 
 /// Settings that are each well formed and yet cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,52 +26,21 @@ pub enum Invalid {
     /// A name that cannot stand in a media token.
     #[error("[backend] host (HOST): \"{0}\" is not a host name in ASCII")]
     Host(String),
-    /// Nothing to sell.
-    #[error("there is no [[service]]: nothing would be protected")]
-    NoService,
+    /// No port that clients could know.
+    #[error("[gateway] listen: port 0 would be another one each time")]
+    NoPort,
     /// Nobody could pay for an upload.
-    #[error("no [[service]] protects \"{PAID_UPLOAD}\": the backend would know no token")]
+    #[error("no [[service]] protects \"POST /largefile\": the backend would know no token")]
     NoPaidUpload,
     /// A flag for the only service, where there is not just one.
     #[error("--price-sat and --max-mb are for one [[service]], but there are {0}")]
     WhichService(usize),
-    /// Two services of one name.
-    #[error("two services are named \"{0}\"")]
-    TwoServices(String),
-    /// A service that cannot be sold.
-    #[error("service \"{name}\": {wrong}")]
-    Service {
-        /// Which.
-        name: String,
-        /// Why not.
-        wrong: WrongService,
-    },
-}
-
-/// Why a service cannot be sold.
-#[derive(Debug, thiserror::Error)]
-pub enum WrongService {
-    /// Names stand in caveats.
-    #[error("a name is letters, digits, \"_\" and \"-\", at most 64")]
-    Name,
-    /// Capabilities stand in caveats.
-    #[error("capability \"{0}\": a capability is letters, digits, \"_\" and \"-\", at most 64")]
-    Capability(String),
-    /// A constraint that means something else.
-    #[error("constraint \"{0}\": the name is taken; it has a setting of its own")]
-    ReservedConstraint(String),
-    /// A constraint that cannot stand in a caveat.
-    #[error("constraint \"{0}\": names are letters, digits, \"_\" and \"-\", values at most 1024 printable characters")]
-    Constraint(String),
-    /// It would sell nothing.
-    #[error("protect names no request")]
-    ProtectsNothing,
     /// More than there is.
-    #[error("price_sat is more than {MAX_PRICE_SAT}")]
-    Price,
-    /// More than there can be.
-    #[error("max_upload_mb is more than {MAX_UPLOAD_MB}")]
-    MaxUpload,
+    #[error("service `{0}`: price_sat is more than there will ever be")]
+    Price(String),
+    /// A service that cannot be sold.
+    #[error(transparent)]
+    Sales(#[from] sluice_gateway::config::ConfigError),
 }
 
 /// Checks what `parts` need.
@@ -98,10 +56,13 @@ pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
         return Err(Invalid::Host(host));
     }
     check_addresses(settings, parts)?;
-    check_services(settings)
+    settings.media_terms().map(|_| ())
 }
 
 fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
+    if parts.has_gateway() && settings.gateway.listen.port() == 0 {
+        return Err(Invalid::NoPort);
+    }
     let gateway = [("the gateway", settings.gateway.listen), ("its admin address", settings.gateway.admin_listen)];
     let gateway = gateway.into_iter().filter(|_| parts.has_gateway());
     if !settings.lightning.allow_test_wallet
@@ -118,51 +79,4 @@ fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
         }
     }
     Ok(())
-}
-
-fn check_services(settings: &Settings) -> Result<(), Invalid> {
-    if settings.services.is_empty() {
-        return Err(Invalid::NoService);
-    }
-    for (at, service) in settings.services.iter().enumerate() {
-        if settings.services[..at].iter().any(|other| other.name == service.name) {
-            return Err(Invalid::TwoServices(service.name.clone()));
-        }
-        check_service(service).map_err(|wrong| Invalid::Service { name: service.name.clone(), wrong })?;
-    }
-    settings.paid_upload().map(|_| ()).ok_or(Invalid::NoPaidUpload)
-}
-
-fn check_service(service: &ServiceSettings) -> Result<(), WrongService> {
-    if !is_name(&service.name) {
-        return Err(WrongService::Name);
-    }
-    if let Some(capability) = service.capabilities.iter().find(|capability| !is_name(capability)) {
-        return Err(WrongService::Capability(capability.clone()));
-    }
-    // Without its constraints, for what is asked is whether another setting has the name.
-    let others = ServiceTerms::named(&service.name);
-    for (condition, value) in &service.constraints {
-        if others.is_reserved(condition) {
-            return Err(WrongService::ReservedConstraint(condition.clone()));
-        }
-        if !is_name(condition) || value.len() > 1024 || value.chars().any(char::is_control) {
-            return Err(WrongService::Constraint(condition.clone()));
-        }
-    }
-    if service.protect.is_empty() {
-        return Err(WrongService::ProtectsNothing);
-    }
-    if service.price_sat.get() > MAX_PRICE_SAT {
-        return Err(WrongService::Price);
-    }
-    if service.max_upload_mb.get() > MAX_UPLOAD_MB {
-        return Err(WrongService::MaxUpload);
-    }
-    Ok(())
-}
-
-/// Whether `text` can stand in a caveat as a name.
-fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }

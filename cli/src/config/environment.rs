@@ -1,6 +1,6 @@
 //! The environment's part of the configuration: the names that sphinx-meme knows, which work as they do there, and ours.
 
-use std::{fmt::Display, net::Ipv4Addr, str::FromStr};
+use std::{ffi::OsString, fmt::Display, net::Ipv4Addr, str::FromStr};
 
 use sluice_common::secret::Secret;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -10,7 +10,7 @@ use super::{ConfigError, KeySource, MasterKeySettings, Parts, Settings, StorageM
 /// Writes what `env` has over `settings`.
 pub(super) fn apply(
     settings: &mut Settings,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: &dyn Fn(&str) -> Option<OsString>,
     parts: Parts,
 ) -> Result<(), ConfigError> {
     let env = Environment(env);
@@ -26,14 +26,14 @@ pub(super) fn apply(
         let listen = env.parse("PORT")?.map(|port: u16| (Ipv4Addr::UNSPECIFIED, port).into());
         set(&mut backend.listen, listen);
     }
-    set_some(&mut backend.host, env.text("HOST"));
+    set_some(&mut backend.host, env.text("HOST")?);
     // Of these two, the text is the key, whatever it begins with.
     let value = |text: &str| Ok::<_, MasterKeysError>(KeySource::Value(Secret::new(text.to_owned())));
     set_some(&mut backend.jwt_key, env.read_key("JWT_KEY", value)?);
     set_some(&mut backend.local_encryption_key, env.read_key("LOCAL_ENCRYPTION_KEY", value)?);
     set_some(&mut backend.database_url, env.parse("DATABASE_URL")?);
     set(&mut backend.storage_mode, env.one_of("STORAGE_MODE", storage_mode, "\"local\" or \"s3\"")?);
-    set_some(&mut backend.local_dir, env.text("LOCAL_DIR").map(Into::into));
+    set_some(&mut backend.local_dir, env.text("LOCAL_DIR")?.map(Into::into));
     set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
     set(&mut backend.max_free_upload_size_mb, env.parse("MAX_FREE_UPLOAD_SIZE_MB")?);
     Ok(())
@@ -47,15 +47,19 @@ fn set_some<T>(setting: &mut Option<T>, value: Option<T>) {
 }
 
 /// The variables. One that is set to nothing counts as not set; with keys, where it would go unseen, it is an error.
-struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
+struct Environment<'a>(&'a dyn Fn(&str) -> Option<OsString>);
 
 impl Environment<'_> {
-    fn text(&self, name: &str) -> Option<String> {
-        self.0(name).filter(|text| !text.is_empty())
+    fn raw(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        self.0(name).map(|text| text.into_string().map_err(|_| invalid(name, &"is not UTF-8"))).transpose()
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        Ok(self.raw(name)?.filter(|text| !text.is_empty()))
     }
 
     fn parse<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, ConfigError> {
-        self.text(name).map(|text| text.trim().parse().map_err(|error| invalid(name, &error))).transpose()
+        self.text(name)?.map(|text| text.trim().parse().map_err(|error| invalid(name, &error))).transpose()
     }
 
     fn one_of<T>(
@@ -65,7 +69,7 @@ impl Environment<'_> {
         expected: &str,
     ) -> Result<Option<T>, ConfigError> {
         let read = |text: String| read(text.trim()).ok_or_else(|| invalid(name, &format!("expected {expected}")));
-        self.text(name).map(read).transpose()
+        self.text(name)?.map(read).transpose()
     }
 
     /// A variable that holds keys; errors never repeat it.
@@ -74,7 +78,7 @@ impl Environment<'_> {
         name: &'static str,
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, ConfigError> {
-        match self.0(name).map(Secret::new) {
+        match self.raw(name)?.map(Secret::new) {
             None => Ok(None),
             Some(text) if text.expose().is_empty() => Err(invalid(name, &"is empty; give it a key or unset it")),
             Some(text) => read(text.expose()).map(Some).map_err(|error| invalid(name, &error)),

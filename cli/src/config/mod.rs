@@ -4,12 +4,14 @@
 
 mod check;
 mod environment;
+mod services;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod values;
 
 use std::{
+    ffi::OsString,
     fmt, fs, io,
     net::SocketAddr,
     num::NonZeroU64,
@@ -50,7 +52,7 @@ impl Parts {
 }
 
 /// What flags say, over everything else.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Flags {
     /// `--data`
     pub data_dir: Option<PathBuf>,
@@ -116,7 +118,7 @@ impl fmt::Display for Place {
 /// environment (`env` gives a variable's value), under `flags`.
 pub fn load(
     path: Option<&Path>,
-    env: &dyn Fn(&str) -> Option<String>,
+    env: &dyn Fn(&str) -> Option<OsString>,
     flags: &Flags,
     parts: Parts,
 ) -> Result<Settings, ConfigError> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sluice_common::{l402::UnknownCaveats, limits::FreeUploads};
 use time::OffsetDateTime;
 
-use super::{DatabaseUrl, KeySource, check::PAID_UPLOAD};
+use super::{DatabaseUrl, KeySource};
 use crate::logging::{LogFormat, LogLevel};
 
 const YEAR_SECS: NonZeroU64 = positive(31_557_600);
@@ -325,11 +325,6 @@ impl Settings {
 
     fn key_file(&self, name: &str) -> KeySource {
         KeySource::File(self.data_dir.join("keys").join(name))
-    }
-
-    /// The service that sells uploads to the media server.
-    pub fn paid_upload(&self) -> Option<&ServiceSettings> {
-        self.services.iter().find(|service| service.protect.iter().any(|request| request == PAID_UPLOAD))
     }
 
     /// The same settings with everything said that was left to follow from others.

@@ -3,7 +3,6 @@ use std::{fs, os::unix::fs::symlink};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::MasterKeySettings;
 
 /// A data folder of its own, and settings that use it.
 fn first_start() -> (TempDir, Settings) {
@@ -132,7 +131,7 @@ fn keys_given_as_text_are_taken_as_they_stand() {
     settings.backend.jwt_key = Some(KeySource::Value(Secret::new(String::new())));
     assert_eq!(jwt_key(&settings).unwrap_err().to_string(), "[backend] jwt_key (JWT_KEY): its value is empty");
 
-    let key = |text: &str| MasterKeySettings { key: text.into(), mints_from: time::OffsetDateTime::UNIX_EPOCH };
+    let key = |text: &str| MasterKeySettings { key: text.into(), mints_from: OffsetDateTime::UNIX_EPOCH };
     let hex = "5a".repeat(32);
     settings.l402.master_keys = vec![key(&hex), key(&hex)];
     let error = master_keys(&settings).unwrap_err().to_string();
@@ -140,4 +139,26 @@ fn keys_given_as_text_are_taken_as_they_stand() {
     settings.l402.master_keys = vec![key("hunter2")];
     let error = master_keys(&settings).unwrap_err().to_string();
     assert!(error.ends_with("its value is not 64 hexadecimal digits"), "{error}");
+}
+
+#[test]
+fn one_master_key_must_mint_by_now() {
+    let (_dir, mut settings) = first_start();
+    let mints_from = OffsetDateTime::now_utc() + time::Duration::DAY;
+    settings.l402.master_keys = vec![MasterKeySettings { key: "5a".repeat(32).as_str().into(), mints_from }];
+    assert!(matches!(minting_master_keys(&settings), Err(KeyError::NoneMints)));
+    assert!(master_keys(&settings).is_ok(), "it checks tokens already");
+    settings.l402.master_keys[0].mints_from -= 2 * time::Duration::DAY;
+    assert!(minting_master_keys(&settings).is_ok());
+}
+
+#[test]
+fn a_check_tells_what_a_first_start_would_make_and_what_is_wrong() {
+    let (_dir, settings) = first_start();
+    assert_eq!(check(&settings).unwrap().len(), 4);
+    assert!(!settings.data_dir.exists(), "it makes nothing");
+    make_missing(&settings).unwrap();
+    assert!(check(&settings).unwrap().is_empty());
+    fs::write(settings.data_dir.join("keys/wallet.key"), "5a").unwrap();
+    assert!(matches!(check(&settings), Err(KeyError::NotHex { .. })));
 }

@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    client::ClientCommand,
+    config::{Flags, Parts},
+    logging::LogLevel,
+};
+
+/// Sell uploads over Lightning: gateway, media server and client in one command
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What is logged, and all that is more severe: error, warn, info, debug or trace [default: info, clients warn]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<LogLevel>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `sluice` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process: gateway, media server and, if no node is configured, a wallet to try it with
+    Up(UpArgs),
+    /// Run the gateway alone
+    Gateway(GatewayArgs),
+    /// Run the media server alone
+    Backend(BackendArgs),
+    /// Check the configuration and print what it comes to, without its keys
+    CheckConfig(FileArgs),
+    /// What clients do.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Where the configuration and the data are.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// The configuration file; config/sluice.toml shows all that can stand there [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder for databases, files and keys [default: sluice-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// `sluice up`
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Where from.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Where the gateway listens for clients [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where it listens for whoever runs it [default: 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Where the media server listens [default: 127.0.0.1:8083]
+    #[arg(long, value_name = "ADDRESS")]
+    pub backend_listen: Option<SocketAddr>,
+    /// What a token costs, in satoshi, where just one service is sold [default: 100]
+    #[arg(long, value_name = "N")]
+    pub price_sat: Option<NonZeroU64>,
+    /// The largest file that a token stores, in MB, where just one service is sold [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub max_mb: Option<NonZeroU64>,
+}
+
+/// `sluice gateway`
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// Where from.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Where it listens for clients [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where it listens for whoever runs it [default: 127.0.0.1:8082]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+/// `sluice backend`
+#[derive(Debug, Args)]
+pub struct BackendArgs {
+    /// Where from.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Where it listens [default: 127.0.0.1:8083; with PORT in the environment, that port of every address]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// What a command says of the configuration.
+#[derive(Debug, PartialEq)]
+pub struct ConfigArgs {
+    /// The file, if any.
+    pub file: Option<PathBuf>,
+    /// What goes over all else.
+    pub flags: Flags,
+    /// Which parts it is for.
+    pub parts: Parts,
+}
+
+impl FileArgs {
+    /// These alone, for `parts`.
+    pub fn into_config(self, parts: Parts) -> ConfigArgs {
+        ConfigArgs { file: self.config, flags: Flags { data_dir: self.data, ..Flags::default() }, parts }
+    }
+}
+
+impl From<UpArgs> for ConfigArgs {
+    fn from(args: UpArgs) -> Self {
+        let mut config = args.files.into_config(Parts::All);
+        config.flags.listen = args.listen;
+        config.flags.admin_listen = args.admin_listen;
+        config.flags.backend_listen = args.backend_listen;
+        config.flags.price_sat = args.price_sat;
+        config.flags.max_mb = args.max_mb;
+        config
+    }
+}
+
+impl From<GatewayArgs> for ConfigArgs {
+    fn from(args: GatewayArgs) -> Self {
+        let mut config = args.files.into_config(Parts::Gateway);
+        config.flags.listen = args.listen;
+        config.flags.admin_listen = args.admin_listen;
+        config
+    }
+}
+
+impl From<BackendArgs> for ConfigArgs {
+    fn from(args: BackendArgs) -> Self {
+        let mut config = args.files.into_config(Parts::Backend);
+        config.flags.backend_listen = args.listen;
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let line = "sluice up --config f --data d --listen 127.0.0.1:1 --admin-listen [::1]:2 --backend-listen 127.0.0.1:3 --price-sat 4 --max-mb 5 --log-level debug";
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(arguments.log_level, Some(LogLevel::Debug));
+        let Command::Up(args) = arguments.command else { panic!("another command") };
+        let address = |text: &str| Some(text.parse().unwrap());
+        let flags = Flags {
+            data_dir: Some("d".into()),
+            log_level: None,
+            listen: address("127.0.0.1:1"),
+            admin_listen: address("[::1]:2"),
+            backend_listen: address("127.0.0.1:3"),
+            price_sat: NonZeroU64::new(4),
+            max_mb: NonZeroU64::new(5),
+        };
+        assert_eq!(ConfigArgs::from(args), ConfigArgs { file: Some("f".into()), flags, parts: Parts::All });
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        for line in ["sluice", "sluice up --price-sat 0", "sluice up --listen 8081", "sluice gateway --max-mb 1"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

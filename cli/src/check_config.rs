@@ -1,0 +1,65 @@
+//! `sluice check-config`: whether a start would work, and what all settings come to.
+
+use std::io::{self, Write};
+
+use crate::{
+    config::Settings,
+    keys::{self, KeyError},
+};
+
+/// Why the configuration is not printed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// A key is not what it should be.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The settings cannot be written as TOML.
+    #[error("the settings cannot be shown: {0}")]
+    Toml(#[from] toml::ser::Error),
+    /// Standard output.
+    #[error("standard output: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Checks the keys of `settings`, which are checked themselves, and writes the effective configuration to `out`: TOML that
+/// would mean the same, but for keys that stand in it, which show as `[redacted]`.
+pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
+    for path in keys::check(settings)? {
+        writeln!(out, "# {}: missing; `sluice up` makes it when it first starts", path.display())?;
+    }
+    out.write_all(toml::to_string(&settings.effective())?.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KeySource;
+
+    fn printed(settings: &Settings) -> String {
+        let mut out = Vec::new();
+        run(settings, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn prints_what_means_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
+        assert_eq!(printed(&settings).matches("missing;").count(), 4);
+        assert_eq!(toml::from_str::<Settings>(&printed(&settings)).unwrap(), settings.effective());
+    }
+
+    #[test]
+    fn shows_no_key_and_finds_one_that_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
+        settings.backend.jwt_key = Some(KeySource::from("hunter2"));
+        let text = printed(&settings);
+        assert!(text.contains("jwt_key = \"[redacted]\"") && !text.contains("hunter2"), "{text}");
+
+        settings.lightning.wallet_key = Some(KeySource::from("hunter2"));
+        let error = run(&settings, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, CheckError::Key(KeyError::NotHex { .. })), "{error}");
+    }
+}

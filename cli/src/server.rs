@@ -1,0 +1,347 @@
+//! Runs the servers: everything in one process, or one part.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use sluice_backend::{
+    auth::{EmptyJwtKey, JwtKey},
+    config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
+    server::{Server, StartError as BackendError},
+};
+use sluice_common::{limits::FreeUploads, network::Network, secret::Secret};
+use sluice_gateway::{
+    admin::{self, Admin},
+    config::GatewayConfig,
+    db::{GatewayDb, OpenError},
+    lightning::TestWallet,
+    server::{Gateway, StartError as GatewayError},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+    time::{interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{DatabaseUrl, Invalid, Parts, Settings},
+    data_dir::{DataDir, DataDirError},
+    files,
+    keys::{self, KeyError},
+};
+
+/// How long a stop waits for requests under way.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long it then waits for what is left to clean up.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the proxy still runs.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the servers do not run, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] Invalid),
+    /// The data folder.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The key for logins.
+    #[error(transparent)]
+    JwtKey(#[from] EmptyJwtKey),
+    /// The folder of a database.
+    #[error("the folder of {}: {source}", path.display())]
+    DatabaseDir {
+        /// The database.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The admin address.
+    #[error("the admin address cannot listen on {address}: {source}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The gateway's database.
+    #[error(transparent)]
+    GatewayDb(#[from] OpenError),
+    /// The gateway.
+    #[error("the gateway does not start: {0}")]
+    Gateway(#[from] GatewayError),
+    /// The media server.
+    #[error("the media server does not start: {0}")]
+    Backend(#[from] BackendError),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// A part stopped without being told to.
+    #[error("{0} has stopped by itself")]
+    Ended(&'static str),
+    /// Told to stop at once.
+    #[error("told to stop twice: stopping without waiting for what is under way")]
+    Hurried,
+}
+
+/// Runs `parts` until the process is told to stop (SIGINT, SIGTERM). A first start of all parts makes the keys it needs.
+/// Prints where each part listens, and a line `ready` when all of them serve.
+pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
+    let mut signals = Signals::listen()?;
+    let _data_dir = DataDir::take(&settings.data_dir, parts)?;
+    if parts == Parts::All {
+        for path in keys::make_missing(&settings)? {
+            tracing::info!(path = %path.display(), "made a new key");
+        }
+    }
+    let plan = Plan::new(settings, parts)?;
+    let mut servers = Servers::default();
+    let outcome = tokio::select! {
+        outcome = servers.run(plan) => outcome,
+        () = signals.next() => Ok(()),
+    };
+    tokio::select! {
+        () = servers.stop() => outcome,
+        () = signals.next() => Err(RunError::Hurried),
+    }
+}
+
+/// What is to run, with all that can be checked before a port is bound.
+struct Plan {
+    settings: Settings,
+    gateway: Option<GatewayPlan>,
+    backend: Option<BackendConfig>,
+}
+
+/// A gateway that is to run.
+struct GatewayPlan {
+    config: GatewayConfig,
+    wallet_key: Secret<[u8; 32]>,
+}
+
+impl Plan {
+    fn new(settings: Settings, parts: Parts) -> Result<Self, RunError> {
+        let gateway = parts.has_gateway().then(|| GatewayPlan::new(&settings)).transpose()?;
+        let backend = parts.has_backend().then(|| backend_config(&settings)).transpose()?;
+        Ok(Self { settings, gateway, backend })
+    }
+}
+
+impl GatewayPlan {
+    fn new(settings: &Settings) -> Result<Self, RunError> {
+        let config = GatewayConfig {
+            listen: settings.gateway.listen,
+            admin_listen: settings.gateway.admin_listen,
+            services: settings.services()?,
+            master_keys: keys::minting_master_keys(settings)?,
+            invoice_expiry: settings.invoice_expiry(),
+            shutdown_timeout: SHUTDOWN_TIMEOUT,
+        };
+        Ok(Self { config, wallet_key: keys::wallet_key(settings)? })
+    }
+}
+
+fn backend_config(settings: &Settings) -> Result<BackendConfig, RunError> {
+    let backend = &settings.backend;
+    Ok(BackendConfig {
+        listen: backend.listen,
+        host: settings.host(),
+        jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
+        database: DatabaseConfig::Sqlite { path: settings.backend_database().path().to_owned() },
+        store: StoreConfig::Local {
+            dir: settings.local_dir(),
+            encryption_key: Some(keys::local_encryption_key(settings)?),
+        },
+        free_uploads: FreeUploads {
+            restricted: backend.restrict_upload_size,
+            max_free_upload_mb: backend.max_free_upload_size_mb,
+        },
+        terms: settings.media_terms()?,
+        master_keys: keys::master_keys(settings)?,
+        network: Network::TestWallet,
+        timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
+    })
+}
+
+/// The parts that run so far.
+#[derive(Default)]
+struct Servers {
+    admin: Option<AdminServer>,
+    backend: Option<BackendServer>,
+    gateway: Option<Gateway>,
+}
+
+impl Servers {
+    /// Starts everything and comes back when a part fails.
+    async fn run(&mut self, plan: Plan) -> Result<(), RunError> {
+        self.start(plan).await?;
+        self.announce();
+        Err(RunError::Ended(self.ended().await))
+    }
+
+    /// Starts the parts, the gateway last: whoever it lets in finds the others at work.
+    async fn start(&mut self, plan: Plan) -> Result<(), RunError> {
+        let Plan { mut settings, gateway, backend } = plan;
+        let mut wallet = None;
+        if let Some(GatewayPlan { config, wallet_key }) = &gateway {
+            let db = GatewayDb::open(&ready_database(&settings.gateway_database())?).await?;
+            let node = Arc::new(TestWallet::new(wallet_key, db));
+            self.admin = Some(AdminServer::start(config.admin_listen, Arc::clone(&node)).await?);
+            wallet = Some(node);
+        }
+        if let Some(config) = backend {
+            ready_database(&settings.backend_database())?;
+            let backend = BackendServer::start(config).await?;
+            settings.backend.listen = backend.address;
+            self.backend = Some(backend);
+        }
+        if let (Some(GatewayPlan { mut config, .. }), Some(wallet)) = (gateway, wallet) {
+            // Now that it is known which port the backend has.
+            config.services = settings.services()?;
+            self.gateway = Some(Gateway::start(config, wallet).await?);
+        }
+        if let Some(admin) = &self.admin {
+            admin.ready.send_replace(true);
+        }
+        Ok(())
+    }
+
+    /// Says where everything is. Nobody may be listening: then it goes unsaid.
+    fn announce(&self) {
+        let gateway = self.gateway.as_ref().map(|gateway| ("gateway", gateway.address()));
+        let admin = self.admin.as_ref().map(|admin| ("admin", admin.address));
+        let backend = self.backend.as_ref().map(|backend| ("backend", backend.address));
+        let mut out = io::stdout().lock();
+        for (name, address) in [gateway, admin, backend].into_iter().flatten() {
+            let _ = writeln!(out, "{name:<8} http://{address}");
+            tracing::info!(%address, "{name} listens");
+        }
+        let _ = writeln!(out, "ready").and_then(|()| out.flush());
+    }
+
+    /// Waits until a part has stopped, which none does unless it is told to or fails; says which.
+    async fn ended(&mut self) -> &'static str {
+        let mut look = interval(LOOK_EVERY);
+        loop {
+            look.tick().await;
+            if self.gateway.as_ref().is_some_and(Gateway::has_ended) {
+                return "the gateway";
+            }
+            if self.backend.as_ref().is_some_and(|backend| backend.task.is_finished()) {
+                return "the media server";
+            }
+        }
+    }
+
+    /// Stops the parts in the opposite order. Bounded by their own timeouts.
+    async fn stop(&mut self) {
+        if let Some(admin) = &self.admin {
+            admin.ready.send_replace(false);
+        }
+        if let Some(gateway) = self.gateway.take() {
+            gateway.stop().await;
+        }
+        if let Some(backend) = self.backend.take() {
+            backend.stop().await;
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.stop().await;
+        }
+    }
+}
+
+/// A media server that runs.
+struct BackendServer {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl BackendServer {
+    async fn start(config: BackendConfig) -> Result<Self, RunError> {
+        let shutdown = CancellationToken::new();
+        let running = Server::start(config, shutdown.clone()).await?;
+        let address = running.local_addr();
+        let task = tokio::spawn(async move {
+            if let Err(error) = running.wait().await {
+                tracing::error!(%error, "the media server failed");
+            }
+        });
+        Ok(Self { address, shutdown, task })
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        if timeout(SHUTDOWN_TIMEOUT + CLEAN_UP, self.task).await.is_err() {
+            tracing::warn!("the media server does not stop; leaving it");
+        }
+    }
+}
+
+/// The admin address, served.
+struct AdminServer {
+    address: SocketAddr,
+    ready: watch::Sender<bool>,
+    shutdown: CancellationToken,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl AdminServer {
+    async fn start(listen: SocketAddr, wallet: Arc<TestWallet>) -> Result<Self, RunError> {
+        let failed = |source| RunError::Admin { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (ready, is_ready) = watch::channel(false);
+        let shutdown = CancellationToken::new();
+        let router = admin::router(Admin { ready: is_ready, wallet: Some(wallet) });
+        let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        Ok(Self { address, ready, shutdown, task: tokio::spawn(serving.into_future()) })
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        // What is asked here is answered at once; who only keeps a connection open is not waited for.
+        let _ = timeout(Duration::from_secs(1), self.task).await;
+    }
+}
+
+/// What tells the process to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, RunError> {
+        let listen = |kind| signal(kind).map_err(RunError::Signals);
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => tracing::info!("told to stop (SIGINT)"),
+            _ = self.terminate.recv() => tracing::info!("told to stop (SIGTERM)"),
+        }
+    }
+}
+
+/// Makes the folder that a database is to be in, and gives the database's path.
+fn ready_database(database: &DatabaseUrl) -> Result<PathBuf, RunError> {
+    let path = database.path();
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    dir.map_or(Ok(()), files::make_dir).map_err(|source| RunError::DatabaseDir { path: path.to_owned(), source })?;
+    Ok(path.to_owned())
+}
