@@ -89,8 +89,10 @@ pub enum ConfigError {
     /// An upstream that is no address.
     #[error("service `{0}`: upstream must be HOST:PORT")]
     Upstream(String),
-    /// Not a method and a path.
-    #[error("`{0}` is not METHOD /path")]
+    /// Not a method and a path of letters, digits and `/-._~`.
+    #[error(
+        "`{0}` is not METHOD /path, or the method is one that tells the price, or the path has other characters than letters, digits and /-._~"
+    )]
     Protected(String),
     /// An invoice that could not be paid in time, or for longer than invoices last.
     #[error("invoice_expiry_secs must be from 60 to 2592000")]
@@ -105,8 +107,10 @@ impl FromStr for Protected {
         let (method, path) = text.split_once(' ').ok_or_else(error)?;
         let method: Method = method.parse().map_err(|_| error())?;
         let normal = path::normalise(path.trim()).map_err(|_| error())?;
-        // GET and HEAD tell the price, so they cannot be sold themselves.
-        if method == Method::GET || method == Method::HEAD || method == Method::OPTIONS {
+        // GET and HEAD tell the price, so they cannot be sold themselves. A reserved character reads the same escaped or
+        // not at most servers, but is matched as it stands: the other spelling would be free.
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
+        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method) || !normal.bytes().all(is_plain) {
             return Err(error());
         }
         Ok(Self { method, path: normal.into_owned() })
@@ -216,7 +220,7 @@ mod tests {
     fn reads_what_is_protected() {
         let protected: Protected = "POST /x/../largefile".parse().unwrap();
         assert_eq!(protected, Protected { method: Method::POST, path: "/largefile".into() });
-        for text in ["POST", "/largefile", "GET /largefile", "POST largefile", "PO ST /x", "POST /%00"] {
+        for text in ["POST", "/largefile", "GET /largefile", "POST largefile", "PO ST /x", "POST /%00", "POST /a=b"] {
             assert!(text.parse::<Protected>().is_err(), "{text}");
         }
     }
