@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // With standard error closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "sluice: {error:#}");
+            let _ = writeln!(io::stderr(), "sluice: {error}");
             ExitCode::FAILURE
         }
     }

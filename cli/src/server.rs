@@ -114,9 +114,10 @@ pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
         () = signals.next() => Ok(()),
     };
     tokio::select! {
-        () = servers.stop() => outcome,
-        () = signals.next() => Err(RunError::Hurried),
+        () = servers.stop() => tracing::info!("stopped"),
+        () = signals.next() => return Err(RunError::Hurried),
     }
+    outcome
 }
 
 /// What is to run, with all that can be checked before a port is bound.
