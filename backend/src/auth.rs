@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// A node's key in hex, and a JWT of it that the old server made under `JWT_KEY=421275ff…`, good until 2026-11-30.
+    /// A node's key in hex.
     const ALICE: &str = "03ce90e4efa658177e45ed1ca48e5c2d1986d76a83043c6dae5bcbe99e08638d97";
 
     fn key() -> JwtKey {

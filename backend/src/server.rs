@@ -21,7 +21,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinHandle},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -114,8 +114,9 @@ impl Server {
         let sweeping = sweeper::run(Arc::clone(&app.db), store, config.timeouts.sweep, shutdown.clone());
         let sweeper = tokio::spawn(sweeping);
         let task = tokio::spawn(async move {
-            serve(listener, router(Arc::clone(&app)), config.timeouts, shutdown).await;
-            if timeout(CLEAN_UP, app.uploads.wait()).await.is_err() {
+            let end = serve(listener, router(Arc::clone(&app)), config.timeouts, shutdown).await;
+            // Those whose client is gone, too: stored, or cut off and cleaned up.
+            if timeout_at(end.max(Instant::now() + CLEAN_UP), app.uploads.wait()).await.is_err() {
                 tracing::warn!("uploads were still under way at the end; the next start cleans up after them");
             }
             // Ended by the same shutdown.
@@ -138,8 +139,8 @@ impl Running {
     }
 }
 
-/// Takes connections until `shutdown`, then waits for what is under way on them.
-async fn serve(listener: TcpListener, router: Router, timeouts: Timeouts, shutdown: CancellationToken) {
+/// Takes connections until `shutdown`, then waits for what is under way on them. Says until when it would have waited.
+async fn serve(listener: TcpListener, router: Router, timeouts: Timeouts, shutdown: CancellationToken) -> Instant {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
@@ -161,11 +162,13 @@ async fn serve(listener: TcpListener, router: Router, timeouts: Timeouts, shutdo
     }
     drop(listener);
     connections.close();
-    if timeout(timeouts.shutdown, connections.wait()).await.is_err() {
+    let end = Instant::now() + timeouts.shutdown;
+    if timeout_at(end, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "cutting off connections that are still under way");
         abort.cancel();
         connections.wait().await;
     }
+    end
 }
 
 struct Connection {

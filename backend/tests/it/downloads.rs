@@ -143,7 +143,7 @@ async fn a_copy_that_is_not_whole_is_never_a_200() {
         })
         .await;
         let muid = server.store("/public", 1, &[], &bytes(100_000)).await;
-        let [copy] = &server.stored_files()[..] else { panic!("one copy") };
+        let [copy] = &server.stored_files().await[..] else { panic!("one copy") };
         let headers: Vec<_> = range.into_iter().map(|range| ("range", range)).collect();
         let status = async || asked_for(&server, &muid, &headers).await.status;
 
@@ -163,7 +163,7 @@ async fn a_copy_that_is_not_whole_is_never_a_200() {
 async fn a_sealed_copy_that_was_changed_breaks_off_before_the_change() {
     let server = Server::new().await;
     let muid = server.store("/public", 1, &[], &bytes(1_000_000)).await;
-    let [copy] = &server.stored_files()[..] else { panic!("one copy") };
+    let [copy] = &server.stored_files().await[..] else { panic!("one copy") };
     let whole = fs::read(copy).unwrap();
     let changed = |at: usize| {
         let mut changed = whole.clone();

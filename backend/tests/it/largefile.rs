@@ -134,7 +134,7 @@ async fn what_no_payment_mends_is_no_402() {
     let two = post("/largefile").credential(&credential).credential(&server.credential(&[])).form(&[], b"x");
     assert_problem(&server.send(two).await, 400, "two_credentials");
     assert_eq!(status(&server, &credential).await["uses_left"], 1);
-    assert!(server.stored_files().is_empty());
+    assert!(server.stored_files().await.is_empty());
 }
 
 fn base64_of(bytes: &[u8]) -> String {
@@ -274,6 +274,5 @@ async fn a_hundred_at_once_store_one() {
         assert!(code == "used_up" || code == "upload_in_progress", "{status} {code}");
     }
     assert_eq!(status(&server, &credential).await["stored"].as_array().unwrap().len(), 1);
-    server.app.uploads.wait().await;
-    assert_eq!(server.stored_files().len(), 1);
+    assert_eq!(server.stored_files().await.len(), 1);
 }

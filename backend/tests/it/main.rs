@@ -4,6 +4,7 @@
 mod downloads;
 mod largefile;
 mod login;
+mod logs;
 mod media;
 mod media_tokens;
 mod server;

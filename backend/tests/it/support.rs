@@ -135,8 +135,9 @@ impl Server {
         Credential::new(macaroon.attenuate(&caveats).unwrap(), preimage)
     }
 
-    /// The files in the store.
-    pub fn stored_files(&self) -> Vec<PathBuf> {
+    /// The files in the store, once the uploads have cleaned up.
+    pub async fn stored_files(&self) -> Vec<PathBuf> {
+        self.app.uploads.wait().await;
         let StoreConfig::Local { dir, .. } = &self.config.store;
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
     }

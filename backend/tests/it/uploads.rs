@@ -45,7 +45,7 @@ async fn owners_of_one_content_do_not_change_each_others_price() {
         assert_eq!((&json["price"], &json["name"]), (&price.into(), &name.into()));
         assert_eq!(json["owner_pub_key"], node_key(node).to_string());
     }
-    assert_eq!(server.stored_files().len(), 1);
+    assert_eq!(server.stored_files().await.len(), 1);
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn the_limit_is_exact_and_a_declared_length_past_it_is_refused_at_once() {
         assert_problem(&answer, 413, "too_large");
         assert_eq!((&answer.json()["limit_bytes"], &answer.json()["size_bytes"]), (&MB.into(), &99_999_999.into()));
     }
-    assert_eq!(server.stored_files().len(), 1);
+    assert_eq!(server.stored_files().await.len(), 1);
 }
 
 #[tokio::test]
@@ -90,8 +90,7 @@ async fn junk_is_told_apart_and_leaves_nothing() {
         let answer = server.send(request).await;
         assert_problem(&answer, status, code);
     }
-    server.app.uploads.wait().await;
-    assert!(server.stored_files().is_empty());
+    assert!(server.stored_files().await.is_empty());
     assert_eq!(server.send(get("/mymedia").bearer(&jwt).empty()).await.json(), serde_json::json!([]));
 }
 
