@@ -29,6 +29,8 @@ EXPOSE 8081 8083
 # The admin address of `up` and `gateway`; who runs the backend alone asks it for /ping.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8082/healthz"]
-# Stops by itself within 40 s of SIGTERM: give it those (`docker stop --time 45`).
+# `up` listens on loopback, so in a container it is of use with `--network host` only; docker-compose.yml runs the parts
+# one by one. After SIGTERM a part takes up to 40 s to end what is under way, `up` up to 75 s: give it those
+# (`docker stop --time 80`).
 ENTRYPOINT ["sluice"]
 CMD ["up", "--data", "/var/lib/sluice/data"]

@@ -13,7 +13,7 @@ use sluice_backend::{
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
     server::{Server, StartError as BackendError},
 };
-use sluice_common::{limits::FreeUploads, network::Network, secret::Secret};
+use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
 use sluice_gateway::{
     admin::{self, Admin},
     config::GatewayConfig,
@@ -135,19 +135,21 @@ struct GatewayPlan {
 
 impl Plan {
     fn new(settings: Settings, parts: Parts) -> Result<Self, RunError> {
-        let gateway = parts.has_gateway().then(|| GatewayPlan::new(&settings)).transpose()?;
-        let backend = parts.has_backend().then(|| backend_config(&settings)).transpose()?;
+        let read_keys = if parts.has_gateway() { keys::minting_master_keys } else { keys::master_keys };
+        let master_keys = read_keys(&settings)?;
+        let gateway = parts.has_gateway().then(|| GatewayPlan::new(&settings, master_keys.clone())).transpose()?;
+        let backend = parts.has_backend().then(|| backend_config(&settings, master_keys)).transpose()?;
         Ok(Self { settings, gateway, backend })
     }
 }
 
 impl GatewayPlan {
-    fn new(settings: &Settings) -> Result<Self, RunError> {
+    fn new(settings: &Settings, master_keys: MasterKeys) -> Result<Self, RunError> {
         let config = GatewayConfig {
             listen: settings.gateway.listen,
             admin_listen: settings.gateway.admin_listen,
             services: settings.services()?,
-            master_keys: keys::minting_master_keys(settings)?,
+            master_keys,
             invoice_expiry: settings.invoice_expiry(),
             shutdown_timeout: SHUTDOWN_TIMEOUT,
         };
@@ -155,7 +157,7 @@ impl GatewayPlan {
     }
 }
 
-fn backend_config(settings: &Settings) -> Result<BackendConfig, RunError> {
+fn backend_config(settings: &Settings, master_keys: MasterKeys) -> Result<BackendConfig, RunError> {
     let backend = &settings.backend;
     Ok(BackendConfig {
         listen: backend.listen,
@@ -171,7 +173,7 @@ fn backend_config(settings: &Settings) -> Result<BackendConfig, RunError> {
             max_free_upload_mb: backend.max_free_upload_size_mb,
         },
         terms: settings.media_terms()?,
-        master_keys: keys::master_keys(settings)?,
+        master_keys,
         network: Network::TestWallet,
         timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
     })
