@@ -52,6 +52,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server behind may take to accept the next bytes.
 const UPSTREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long an idle connection to the server behind is kept: less than the media server keeps it, so that no request is
+/// sent into one that is being closed.
+const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// When a client should come again after what is away.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -136,6 +140,7 @@ impl Proxy {
         peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
         peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
         peer.options.write_timeout = Some(UPSTREAM_WRITE_TIMEOUT);
+        peer.options.idle_timeout = Some(UPSTREAM_IDLE_TIMEOUT);
         // No read timeout: the answer to an upload of hours comes after hours. A dead peer is found by keep-alive.
         peer.options.tcp_keepalive = Some(TcpKeepalive {
             idle: Duration::from_secs(30),

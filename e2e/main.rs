@@ -1,0 +1,14 @@
+//! The whole of Sluice as its users meet it: the real binary, started with nothing set up.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
+
+mod support;
+
+mod command_line;
+mod crash;
+mod downloads;
+mod junk;
+mod login;
+mod memory;
+mod paid_upload;
+mod single_use;

@@ -1,0 +1,314 @@
+//! Starts the real binary on free ports, talks to it, and looks for secrets in what it logged.
+
+pub mod form;
+pub mod raw;
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Mutex,
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use secp256k1::SecretKey;
+use serde_json::{Value, json};
+use sluice_common::{
+    l402::{Challenge, Credential},
+    lightning_message::{self, NodeKey},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+pub const MIB: usize = 1 << 20;
+
+/// One folder with everything of one Sluice, and the process that runs on it.
+pub struct Sluice {
+    folder: TempDir,
+    child: Option<Child>,
+    options: Vec<String>,
+    listen: u16,
+    admin: u16,
+    backend: u16,
+    pub client: Client,
+    secrets: Mutex<Vec<String>>,
+}
+
+impl Sluice {
+    /// `sluice up` with these further options, at trace level.
+    pub async fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut sluice = Self {
+            folder,
+            child: None,
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            listen: free_port(),
+            admin: free_port(),
+            backend: free_port(),
+            client: Client::builder().no_proxy().build().unwrap(),
+            secrets: Mutex::default(),
+        };
+        sluice.start_again().await;
+        sluice
+    }
+
+    /// The same with a configuration file; `{folder}` in it stands for the folder.
+    pub async fn start_with(config: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), config).unwrap();
+        let path = file.into_temp_path().keep().unwrap();
+        Self::start(&["--config", path.to_str().unwrap()]).await
+    }
+
+    /// Starts on the same folder and ports.
+    pub async fn start_again(&mut self) {
+        assert!(self.child.is_none(), "still running");
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+            .arg("up")
+            .args(["--data", self.data().to_str().unwrap()])
+            .args(["--listen", &format!("127.0.0.1:{}", self.listen)])
+            .args(["--admin-listen", &format!("127.0.0.1:{}", self.admin)])
+            .args(["--backend-listen", &format!("127.0.0.1:{}", self.backend)])
+            .args(&self.options)
+            .env_clear()
+            .env("SLUICE_LOG", "trace")
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = async { while lines.next_line().await.unwrap().expect("ended before it was ready") != "ready" {} };
+        if timeout(Duration::from_secs(30), ready).await.is_err() {
+            panic!("not ready within 30 s: {}", self.log());
+        }
+        self.child = Some(child);
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub async fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().await.unwrap();
+    }
+
+    /// Ends it as a service manager does, and waits.
+    pub async fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let pid = child.id().unwrap().to_string();
+        assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
+        let status = timeout(Duration::from_secs(60), child.wait()).await.expect("does not stop").unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Stops it, and looks whether its log holds a secret.
+    pub async fn finish(mut self) {
+        self.stop().await;
+        let log = self.log();
+        assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is not at trace level:\n{log}");
+        for secret in self.secrets.lock().unwrap().iter().chain(&self.keys()) {
+            assert!(secret.len() >= 8, "too short to look for");
+            if let Some(line) = log.lines().find(|line| line.contains(secret.as_str())) {
+                panic!("a secret stands in the log: {line}");
+            }
+        }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let files = fs::read_dir(self.data().join("keys")).unwrap();
+        let keys: Vec<String> =
+            files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().trim().to_owned()).collect();
+        assert!(keys.len() >= 4, "master, JWT, storage and wallet keys");
+        keys
+    }
+
+    /// What it must never log, from now on.
+    pub fn is_secret(&self, secret: &str) {
+        self.secrets.lock().unwrap().push(secret.to_owned());
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id().unwrap()
+    }
+
+    /// The most memory that it ever had resident, in MiB.
+    pub fn peak_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.listen).into()
+    }
+
+    pub fn backend_address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.backend).into()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.admin)
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(self.url(path))
+    }
+
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(self.url(path))
+    }
+
+    /// Asks for the price, pays, and gives the credential.
+    pub async fn buy(&self) -> Credential {
+        let reply = self.get("/largefile").send().await.unwrap();
+        assert_eq!(reply.status(), StatusCode::PAYMENT_REQUIRED);
+        self.pay(&challenge(&reply)).await
+    }
+
+    /// Pays with the embedded wallet.
+    pub async fn pay(&self, challenge: &Challenge) -> Credential {
+        let body = json!({ "invoice": challenge.invoice });
+        let reply = self.client.post(self.admin_url("/wallet/pay")).json(&body).send().await.unwrap();
+        assert_eq!(reply.status(), StatusCode::OK);
+        let answer: Value = reply.json().await.unwrap();
+        let preimage = answer["preimage"].as_str().unwrap();
+        self.is_secret(preimage);
+        let credential = Credential::new(challenge.macaroon.clone(), preimage.parse().unwrap());
+        self.is_secret(&credential.macaroon().to_base64());
+        credential
+    }
+
+    /// What the media server says of a token.
+    pub async fn token_state(&self, credential: &Credential) -> Value {
+        let reply = authorized(self.get("/largefile"), credential).send().await.unwrap();
+        assert_eq!(reply.status(), StatusCode::OK);
+        reply.json().await.unwrap()
+    }
+
+    /// Uploads to the paid route.
+    pub async fn upload(&self, credential: &Credential, file: &[u8]) -> Response {
+        let (content_type, body) = form::with_file(file);
+        authorized(self.post("/largefile"), credential)
+            .header("content-type", content_type)
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Logs in as the node of this key and gives the JWT.
+    pub async fn log_in(&self, secret_key: &SecretKey) -> String {
+        let asked: Value = self.get("/ask").send().await.unwrap().json().await.unwrap();
+        let challenge = URL_SAFE.decode(asked["challenge"].as_str().unwrap()).unwrap();
+        let signature = URL_SAFE.encode(lightning_message::sign(&challenge, secret_key));
+        let pubkey = NodeKey::of(secret_key).to_hex();
+        let form = [("id", asked["id"].as_str().unwrap()), ("sig", &signature), ("pubkey", &pubkey)];
+        let reply = self.post("/verify").form(&form).send().await.unwrap();
+        assert_eq!(reply.status(), StatusCode::OK);
+        let answer: Value = reply.json().await.unwrap();
+        let token = answer["token"].as_str().unwrap().to_owned();
+        self.is_secret(&token);
+        token
+    }
+
+    /// The files in the store.
+    pub fn stored_files(&self) -> Vec<PathBuf> {
+        let store = self.data().join("media");
+        let mut files: Vec<PathBuf> = fs::read_dir(&store).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    /// Runs another command of the binary, its state in the same folder.
+    pub async fn run(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_sluice"))
+            .args(arguments)
+            .env_clear()
+            .env("SLUICE_SERVER", self.url(""))
+            .env("SLUICE_ADMIN", self.admin_url(""))
+            .env("XDG_DATA_HOME", self.folder.path().join("client"))
+            .env("HOME", self.folder.path())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap()
+    }
+}
+
+/// The challenge of a 402.
+pub fn challenge(reply: &Response) -> Challenge {
+    let values = reply.headers().get_all("www-authenticate").iter().map(|value| value.to_str().unwrap());
+    Challenge::parse(values).expect("a challenge")
+}
+
+pub fn authorized(request: RequestBuilder, credential: &Credential) -> RequestBuilder {
+    request.header("authorization", credential.authorization().expose())
+}
+
+/// The same credential with more caveats.
+pub fn restricted(credential: &Credential, caveats: &[&str]) -> Credential {
+    let caveats: Vec<String> = caveats.iter().map(|&caveat| caveat.to_owned()).collect();
+    Credential::new(credential.macaroon().attenuate(&caveats).unwrap(), credential.preimage().clone())
+}
+
+/// Bytes that look random and are the same each time; `seed` makes others.
+pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(len / 8 + 1).flatten().collect();
+    bytes.truncate(len);
+    bytes
+}
+
+/// Asks until the answer is `Some`, for at most 30 s.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(30), what, &mut ask).await
+}
+
+/// Asks until the answer is `Some`, for at most `limit`.
+pub async fn eventually_within<T>(limit: Duration, what: &str, ask: &mut impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {} s: {what}", limit.as_secs());
+        sleep(Duration::from_millis(20)).await;
+    }
+}
