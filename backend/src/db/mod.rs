@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 
 pub use self::{
     model::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, KeyUse, Media, NewMedia,
-        NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse, UseCounter,
+        BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, KeyUse, Media,
+        NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse, UseCounter,
     },
     sqlite::SqliteDatabase,
 };
@@ -30,9 +30,6 @@ pub trait Database: Send + Sync {
 
     /// Notes that `key` is in use from now on; a second time changes nothing.
     async fn note_key(&self, key: &KeyUse) -> Result<(), DbError>;
-
-    /// Whether there is no upload, file or payment, and so nothing that depends on a key: then keys may still be made.
-    async fn is_empty(&self) -> Result<bool, DbError>;
 
     /// Starts an upload: a pending content row with a lease and, for a paid one, a held use in each of its token's
     /// counters. Uploads of the token whose lease is over give theirs back first.

@@ -106,13 +106,6 @@ impl Database for SqliteDatabase {
         Ok(())
     }
 
-    async fn is_empty(&self) -> Result<bool, DbError> {
-        const ANY: &str = "SELECT EXISTS (SELECT 1 FROM content) OR EXISTS (SELECT 1 FROM media) \
-            OR EXISTS (SELECT 1 FROM paid_upload)";
-        let any: bool = sqlx::query_scalar(ANY).fetch_one(&self.readers).await?;
-        Ok(!any)
-    }
-
     async fn begin_upload(&self, upload: &NewUpload, now: OffsetDateTime) -> Result<ContentId, BeginError> {
         let mut tx = self.begin().await?;
         let content = uploads::begin(&mut tx, upload, now).await?;

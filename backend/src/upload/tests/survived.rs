@@ -302,10 +302,6 @@ impl Database for LostAnswer {
         self.0.note_key(key).await
     }
 
-    async fn is_empty(&self) -> Result<bool, DbError> {
-        self.0.is_empty().await
-    }
-
     async fn begin_upload(&self, upload: &NewUpload, now: OffsetDateTime) -> Result<ContentId, BeginError> {
         self.0.begin_upload(upload, now).await
     }
