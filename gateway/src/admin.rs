@@ -1,5 +1,5 @@
 //! The admin address: health, and the embedded wallet's purse. It is not for the public: it listens on loopback by
-//! default, and no web page may use it (no CORS, and see [`refuse_web_pages`]).
+//! default, and no web page may use it (no CORS, and see `refuse_web_pages`).
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::SystemTime};
 

@@ -292,7 +292,7 @@ impl ProxyHttp for Proxy {
             status,
             request_bytes = context.body_bytes,
             response_bytes = session.body_bytes_sent(),
-            ms = context.began.elapsed().as_millis(),
+            ms = context.began.elapsed().as_secs_f64() * 1_000.0,
             error = error.map(|error| error.etype().as_str()),
             "request"
         );

@@ -56,12 +56,14 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
     // A login that is not good first: no payment would mend it.
     let user = auth::writer(&app, &parts)?;
     let token = auth::token(&app, &parts.headers)?.ok_or(ApiError::PaymentRequired)?;
-    token.permit(unix_seconds(OffsetDateTime::now_utc())).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
+    let permit =
+        token.permit(unix_seconds(OffsetDateTime::now_utc())).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
+    let token = permit.token();
     check_declared_len(declared_len(&parts.headers), token.max_upload_bytes())?;
     let order = UploadOrder {
         owner: user.map_or_else(|| Owner::credential(&token.credential_hash()), |user| Owner::node(&user.key)),
         max_upload_bytes: token.max_upload_bytes(),
-        paid: Some(paid_use(&token)),
+        paid: Some(paid_use(token)),
         public: false,
     };
     let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
