@@ -12,7 +12,7 @@ use std::{path::Path, time::Duration};
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
 use sqlx::{
-    ConnectOptions, Sqlite, SqlitePool, Transaction,
+    ConnectOptions, Connection, Sqlite, SqlitePool, Transaction,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -57,7 +57,13 @@ impl SqliteDatabase {
             .disable_statement_logging();
         let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
         let writing = options.clone().journal_mode(SqliteJournalMode::Wal);
-        let writer = pool().max_connections(1).connect_with(writing).await?;
+        let writer = pool()
+            .max_connections(1)
+            // SQLite may end a transaction itself, for instance where the disk is full. Sqlx then takes it for open, and
+            // no other could ever begin on that connection.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+            .connect_with(writing)
+            .await?;
         migrator().run(&writer).await?;
         let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })

@@ -151,6 +151,16 @@ async fn two_processes_sell_a_use_once() {
 }
 
 #[tokio::test]
+async fn writes_again_after_sqlite_ended_a_transaction_itself() {
+    let (_folder, db) = empty().await;
+    let mut transaction = db.begin().await.unwrap();
+    // As SQLite does where the disk is full: sqlx takes the transaction for open, and cannot roll it back.
+    sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+    drop(transaction);
+    Server::new(&db).begin(None, 0).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_file_keeps_what_it_earned() {
     let (_folder, database) = empty().await;
     let server = Server::new(&database);
