@@ -6,6 +6,7 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE},
 };
+use blake2::{Blake2b256, Digest};
 
 /// URL-safe base64 that writes padding and reads with or without it.
 pub const BASE64URL: GeneralPurpose = GeneralPurpose::new(
@@ -17,6 +18,27 @@ pub const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Muid([u8; 32]);
 
+/// Makes the muid of a content from its bytes, in pieces of any length.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(Blake2b256);
+
+impl Hasher {
+    /// No bytes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The muid of all bytes taken.
+    pub fn finish(self) -> Muid {
+        Muid(self.0.finalize().into())
+    }
+}
+
 /// The text is not 32 bytes of base64url.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a muid: expected 32 bytes of base64url")]
@@ -26,6 +48,13 @@ impl Muid {
     /// The muid whose hash is `hash`.
     pub fn from_bytes(hash: [u8; 32]) -> Self {
         Self(hash)
+    }
+
+    /// The muid of the whole `content`.
+    pub fn of(content: &[u8]) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(content);
+        hasher.finish()
     }
 
     /// The 32 bytes of the hash.
@@ -70,6 +99,18 @@ impl<'de> serde::Deserialize<'de> for Muid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// BLAKE2b-256 of `abc`, by Python's hashlib.
+    #[test]
+    fn is_the_hash_of_all_pieces() {
+        let muid = Muid::of(b"abc");
+        assert_eq!(muid.to_string(), "vd2BPGNCOXIxce8_7phXm5SWTjuxyz5CcmLIwGjVIxk=");
+        let mut hasher = Hasher::new();
+        for piece in ["a", "", "bc"] {
+            hasher.update(piece.as_bytes());
+        }
+        assert_eq!(hasher.finish(), muid);
+    }
 
     #[test]
     fn reads_what_it_writes_padded_or_not() {
