@@ -6,7 +6,7 @@ use http::{
     header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER},
 };
 use sluice_common::{
-    l402::{CredentialError, Refused},
+    l402::{CredentialError, LAPSED_HEADER, Lapsed, Refused},
     limits::body_too_large,
     media_token::MediaTokenError,
     problem::{self, Problem},
@@ -14,21 +14,14 @@ use sluice_common::{
 
 use crate::{auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, upload::UploadError};
 
-/// Tells the gateway that another payment would help, and why: `expired`, `not_covered` or `used_up`.
-pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("sluice-payment-required");
-
 /// How long a client should wait for an upload of its token that is under way, in seconds.
 const RETRY_AFTER_SECS: u16 = 2;
 
 /// Why a genuine token stores nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocked {
-    /// Its time is over.
-    Expired,
-    /// It is for other services.
-    NotCovered,
-    /// It stored as many uploads as were sold.
-    UsedUp,
+    /// Another one would have to be bought.
+    Lapsed(Lapsed),
     /// Uploads under way hold what is left.
     UploadInProgress,
 }
@@ -37,20 +30,15 @@ impl Blocked {
     /// The stable machine code.
     pub fn code(self) -> &'static str {
         match self {
-            Self::Expired => "expired",
-            Self::NotCovered => "not_covered",
-            Self::UsedUp => "used_up",
+            Self::Lapsed(lapsed) => lapsed.code(),
             Self::UploadInProgress => "upload_in_progress",
         }
     }
 }
 
-impl From<sluice_common::l402::Lapsed> for Blocked {
-    fn from(lapsed: sluice_common::l402::Lapsed) -> Self {
-        match lapsed {
-            sluice_common::l402::Lapsed::Expired => Self::Expired,
-            sluice_common::l402::Lapsed::NotCovered => Self::NotCovered,
-        }
+impl From<Lapsed> for Blocked {
+    fn from(lapsed: Lapsed) -> Self {
+        Self::Lapsed(lapsed)
     }
 }
 
@@ -80,9 +68,9 @@ pub enum ApiError {
     PaymentRequired,
     /// The credential is genuine, but stores nothing more, or not now.
     #[error("this token stores nothing {}", match .0 {
-        Blocked::Expired => "any more: it has expired",
-        Blocked::NotCovered => "here: it is for something else",
-        Blocked::UsedUp => "any more: it has stored as many uploads as it allows",
+        Blocked::Lapsed(Lapsed::Expired) => "any more: it has expired",
+        Blocked::Lapsed(Lapsed::NotCovered) => "here: it is for something else",
+        Blocked::Lapsed(Lapsed::UsedUp) => "any more: it has stored as many uploads as it allows",
         Blocked::UploadInProgress => "now: what is left of it is held by an upload under way",
     })]
     Blocked(Blocked),
@@ -204,7 +192,7 @@ impl ApiError {
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::Blocked(Blocked::UploadInProgress) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
-            Self::Blocked(blocked) => Some((PAYMENT_REQUIRED, HeaderValue::from_static(blocked.code()))),
+            Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
             Self::RangeNotSatisfiable { size } => {
                 Some((CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}")).ok()?))
             }
@@ -217,7 +205,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         // The pipeline and this module say the same of a token that stores nothing more.
         let error = match self {
-            Self::Upload(UploadError::UsedUp) => Self::Blocked(Blocked::UsedUp),
+            Self::Upload(UploadError::UsedUp) => Self::Blocked(Lapsed::UsedUp.into()),
             Self::Upload(UploadError::UploadInProgress) => Self::Blocked(Blocked::UploadInProgress),
             error => error,
         };

@@ -3,7 +3,8 @@
 use rand::RngCore;
 
 use crate::{
-    l402::{Identifier, TokenId, hmac_sha256},
+    hmac::hmac_sha256,
+    l402::{Identifier, TokenId},
     network::Network,
     secret::Secret,
 };

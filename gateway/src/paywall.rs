@@ -1,12 +1,12 @@
 //! The paywall: from a request's headers to what becomes of it. Everything here but [`Paywall::challenge`] is pure.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 use sluice_common::{
     keys::MasterKeys,
     l402::{self, Challenge, Credential, Lapsed, MintError, Permit},
-    limits::{self, BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES},
+    limits::{self, MAX_FORM_OVERHEAD_BYTES},
     network::Network,
     problem::Problem,
 };
@@ -59,12 +59,8 @@ pub struct Forward {
 pub enum Reason {
     /// It has no credential.
     Missing,
-    /// Its token expired.
-    Expired,
-    /// Its token is for something else.
-    NotCovered,
-    /// Its token stored as many uploads as it allows.
-    UsedUp,
+    /// Its token buys nothing more.
+    Lapsed(Lapsed),
 }
 
 /// Why there is no challenge.
@@ -85,36 +81,20 @@ pub enum ChallengeError {
 }
 
 impl Reason {
-    /// The reason that the server behind gives in its header; none if it gives another.
-    pub fn from_code(code: &str) -> Option<Self> {
-        [Self::Expired, Self::NotCovered, Self::UsedUp].into_iter().find(|reason| reason.code() == code)
-    }
-
     /// The stable machine code.
     pub fn code(self) -> &'static str {
         match self {
             Self::Missing => "no_credential",
-            Self::Expired => Lapsed::Expired.code(),
-            Self::NotCovered => Lapsed::NotCovered.code(),
-            Self::UsedUp => "used_up",
+            Self::Lapsed(lapsed) => lapsed.code(),
         }
     }
 
     fn detail(self) -> &'static str {
         match self {
             Self::Missing => "This costs.",
-            Self::Expired => "The token has expired; another one costs.",
-            Self::NotCovered => "The token is for something else; one for this costs.",
-            Self::UsedUp => "The token has stored as many uploads as it allows; another one costs.",
-        }
-    }
-}
-
-impl From<Lapsed> for Reason {
-    fn from(lapsed: Lapsed) -> Self {
-        match lapsed {
-            Lapsed::Expired => Self::Expired,
-            Lapsed::NotCovered => Self::NotCovered,
+            Self::Lapsed(Lapsed::Expired) => "The token has expired; another one costs.",
+            Self::Lapsed(Lapsed::NotCovered) => "The token is for something else; one for this costs.",
+            Self::Lapsed(Lapsed::UsedUp) => "The token has stored as many uploads as it allows; another one costs.",
         }
     }
 }
@@ -157,13 +137,8 @@ impl Paywall {
         }
         let credential = match Credential::from_headers(headers) {
             Ok(Some(credential)) => credential,
-            Ok(None) => {
-                let max_upload_bytes = service.terms.max_upload_mb.saturating_mul(BYTES_PER_MB);
-                return match too_large(headers, max_upload_bytes).filter(|_| costs) {
-                    Some(problem) => Decision::Refuse(problem),
-                    None => Decision::Challenge(id, Reason::Missing),
-                };
-            }
+            Ok(None) if asks_price => return Decision::Challenge(id, Reason::Missing),
+            Ok(None) => return self.sell(id, Reason::Missing, headers),
             Err(error) => {
                 return Decision::Refuse(Problem::new(error.status(), error.code()).detail(error.to_string()));
             }
@@ -183,7 +158,15 @@ impl Paywall {
                 Some(problem) => Decision::Refuse(problem),
                 None => Decision::Forward(Forward { service: id, permit: Some(permit) }),
             },
-            Err(lapsed) => Decision::Challenge(id, lapsed.into()),
+            Err(lapsed) => self.sell(id, Reason::Lapsed(lapsed), headers),
+        }
+    }
+
+    /// Asks for payment, if what would be bought could hold the request: else no payment would help.
+    pub fn sell(&self, id: ServiceId, reason: Reason, headers: &HeaderMap) -> Decision {
+        match too_large(headers, self.service(id).terms.max_upload_bytes()) {
+            Some(problem) => Decision::Refuse(problem),
+            None => Decision::Challenge(id, reason),
         }
     }
 
@@ -229,6 +212,7 @@ fn payment_required(
     now: u64,
 ) -> Problem {
     let terms = &service.terms;
+    let constraints: BTreeMap<_, _> = terms.constraints.iter().cloned().collect();
     let valid_until = terms.valid_for_secs.map(|secs| rfc3339(now.saturating_add(secs)));
     Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_required")
         .detail(format!(
@@ -245,8 +229,10 @@ fn payment_required(
             "allows",
             serde_json::json!({
                 "service": terms.name,
-                "max_upload_bytes": terms.max_upload_mb.saturating_mul(BYTES_PER_MB),
+                "max_upload_bytes": terms.max_upload_bytes(),
                 "max_uses": terms.max_uses,
+                "capabilities": terms.capabilities,
+                "constraints": constraints,
                 "valid_until": valid_until,
             }),
         )

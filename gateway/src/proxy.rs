@@ -23,7 +23,7 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use sluice_common::{
-    l402::{self, Credential},
+    l402::{self, Credential, LAPSED_HEADER, Lapsed},
     problem::Problem,
 };
 use time::OffsetDateTime;
@@ -36,9 +36,6 @@ use crate::{
     path,
     paywall::{Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
 };
-
-/// In which the media server says why a token buys nothing more: the gateway makes the challenge of it.
-const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("sluice-payment-required");
 
 /// The headers that only the parts of Sluice say to each other begin so.
 const OWN_HEADERS: &str = "sluice-";
@@ -117,16 +114,23 @@ impl Proxy {
         if cors::is_preflight(&request.method, &request.headers) {
             return Err(Answer::preflight());
         }
-        let now = unix_now();
-        match self.paywall.decide(&request.method, request.uri.path(), &request.headers, now) {
+        match self.paywall.decide(&request.method, request.uri.path(), &request.headers, unix_now()) {
             Decision::Forward(forward) => Ok(forward),
             Decision::Refuse(problem) => Err(problem.into()),
-            Decision::Challenge(service, reason) => Err(self.challenge(service, reason, now).await),
+            Decision::Challenge(service, reason) => Err(self.challenge(service, reason).await),
         }
     }
 
-    async fn challenge(&self, service: ServiceId, reason: Reason, now: u64) -> Answer {
-        self.paywall.challenge(service, reason, now).await.unwrap_or_else(|error| {
+    /// What is answered where the server behind says that a token has lapsed.
+    async fn sell(&self, service: ServiceId, lapsed: Lapsed, headers: &HeaderMap) -> Answer {
+        match self.paywall.sell(service, Reason::Lapsed(lapsed), headers) {
+            Decision::Refuse(problem) => problem.into(),
+            Decision::Forward(_) | Decision::Challenge(..) => self.challenge(service, Reason::Lapsed(lapsed)).await,
+        }
+    }
+
+    async fn challenge(&self, service: ServiceId, reason: Reason) -> Answer {
+        self.paywall.challenge(service, reason, unix_now()).await.unwrap_or_else(|error| {
             tracing::error!(%error, "no invoice");
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_invoice")
                 .detail("No invoice can be made now. Come again; a token that is paid goes on working.");
@@ -191,6 +195,8 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        // What came whole is forwarded whole, also where the client has hung up since.
+        session.set_abort_on_close(false);
         session.set_read_timeout(Some(CLIENT_TIMEOUT));
         session.set_write_timeout(Some(CLIENT_TIMEOUT));
         match self.admit(session).await {
@@ -238,15 +244,15 @@ impl ProxyHttp for Proxy {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
-        let reason = response.headers.get(PAYMENT_REQUIRED).and_then(|value| Reason::from_code(value.to_str().ok()?));
-        if let (Some(reason), Some(forward)) = (reason, &context.forward)
+        let lapsed = response.headers.get(LAPSED_HEADER).and_then(|value| Lapsed::from_code(value.to_str().ok()?));
+        if let (Some(lapsed), Some(forward)) = (lapsed, &context.forward)
             && forward.permit.is_some()
         {
-            let answer = self.challenge(forward.service, reason, unix_now()).await;
+            let answer = self.sell(forward.service, lapsed, &session.req_header().headers).await;
             *response = answer.header()?;
             context.replacement = Some(answer.body().clone());
         }

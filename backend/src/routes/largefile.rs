@@ -8,7 +8,10 @@ use axum::{
 };
 use http::HeaderMap;
 use serde::Serialize;
-use sluice_common::{l402::Token, muid::Muid};
+use sluice_common::{
+    l402::{Lapsed, Token},
+    muid::Muid,
+};
 use time::OffsetDateTime;
 
 use super::{AppState, MediaJson, content_type, declared_len};
@@ -84,7 +87,7 @@ impl TokenStatus {
         let TokenUse { counters, stored } = token_use;
         let blocked = match token.permit(unix_seconds(now)) {
             Err(lapsed) => Some(lapsed.into()),
-            Ok(_) if counters.iter().any(|counter| counter.is_used_up()) => Some(Blocked::UsedUp),
+            Ok(_) if counters.iter().any(|counter| counter.is_used_up()) => Some(Lapsed::UsedUp.into()),
             Ok(_) if !counters.iter().all(|counter| counter.has_room()) => Some(Blocked::UploadInProgress),
             Ok(_) => None,
         };

@@ -3,7 +3,7 @@
 use std::io;
 
 use http::StatusCode;
-use sluice_common::problem::Problem;
+use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
     db::{BeginError, CommitError, DbError},
@@ -80,7 +80,7 @@ impl UploadError {
             Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
             Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
             Self::UploadInProgress => (StatusCode::CONFLICT, "upload_in_progress"),
-            Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, "used_up"),
+            Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, Lapsed::UsedUp.code()),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
             Self::Store(error) if is_full(error) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),

@@ -13,12 +13,11 @@ use base64::{
     alphabet::STANDARD as STANDARD_ALPHABET,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
-use hmac::{Hmac, KeyInit, Mac};
 use macaroon::{ByteString, Format, MacaroonKey};
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::identifier::{Identifier, InvalidIdentifier};
+use crate::hmac::hmac_sha256;
 
 /// The longest macaroon that is read, in bytes: hundreds of caveats, and little enough that the longest costs nothing.
 pub const MAX_MACAROON_LEN: usize = 16_384;
@@ -190,12 +189,6 @@ impl fmt::Debug for Macaroon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Macaroon([redacted], {} caveats)", self.caveats.len())
     }
-}
-
-/// HMAC-SHA256 over `message` under `key`.
-pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let Ok(mac) = Hmac::<Sha256>::new_from_slice(key) else { unreachable!("HMAC takes a key of any length") };
-    mac.chain_update(message).finalize().into_bytes().into()
 }
 
 /// libsodium wants this once, before any use by several threads.

@@ -12,7 +12,6 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::macaroon::hmac_sha256;
 pub use self::{
     caveat::Caveat,
     challenge::Challenge,
@@ -21,7 +20,7 @@ pub use self::{
     macaroon::{MAX_MACAROON_LEN, Macaroon, MacaroonError},
     payment::{NotHex32, PaymentHash, Preimage},
     terms::{ServiceTerms, UnknownCaveats},
-    verify::{Counter, Lapsed, Permit, Refused, Token, verify, verify_with_root_key},
+    verify::{Counter, LAPSED_HEADER, Lapsed, Permit, Refused, Token, verify, verify_with_root_key},
 };
 use crate::{keys::MasterKeys, network::Network};
 

@@ -1,7 +1,7 @@
 //! What a service sells, and the caveats that say so.
 
 use super::{caveat, identifier::TokenId};
-use crate::limits::DEFAULT_MAX_UPLOAD_MB;
+use crate::limits::{BYTES_PER_MB, DEFAULT_MAX_UPLOAD_MB};
 
 /// What to do with a caveat that is not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -66,6 +66,11 @@ impl ServiceTerms {
                 .map(|secs| format!("{name}{}={}", caveat::VALID_UNTIL_SUFFIX, now.saturating_add(secs))),
         );
         caveats
+    }
+
+    /// The largest file, in bytes.
+    pub fn max_upload_bytes(&self) -> u64 {
+        self.max_upload_mb.saturating_mul(BYTES_PER_MB)
     }
 
     /// What the invoice for a token says to its payer, and by what its settlement is known: `SERVICE TOKENID_HEX`.

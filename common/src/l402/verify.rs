@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use http::HeaderName;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -57,7 +58,11 @@ impl Refused {
     }
 }
 
-/// Why a genuine token buys nothing now. Paying for another one helps: 402.
+/// In which header the media server tells the gateway that a token has lapsed, by [`Lapsed::code`]: the gateway makes a
+/// challenge of it.
+pub const LAPSED_HEADER: HeaderName = HeaderName::from_static("sluice-payment-required");
+
+/// Why a genuine token buys nothing more. Paying for another one helps: 402.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Lapsed {
     /// Its time is over.
@@ -66,6 +71,9 @@ pub enum Lapsed {
     /// It is for other services or capabilities.
     #[error("the token does not cover this service")]
     NotCovered,
+    /// It stored as many uploads as were sold. Who counts them says so; [`Token::permit`] cannot know.
+    #[error("the token has stored as many uploads as it allows")]
+    UsedUp,
 }
 
 impl Lapsed {
@@ -74,7 +82,13 @@ impl Lapsed {
         match self {
             Self::Expired => "expired",
             Self::NotCovered => "not_covered",
+            Self::UsedUp => "used_up",
         }
+    }
+
+    /// What a code stands for.
+    pub fn from_code(code: &str) -> Option<Self> {
+        [Self::Expired, Self::NotCovered, Self::UsedUp].into_iter().find(|lapsed| lapsed.code() == code)
     }
 }
 
