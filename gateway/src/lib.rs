@@ -10,4 +10,5 @@ pub mod lightning;
 pub mod path;
 pub mod paywall;
 mod proxy;
+mod request;
 pub mod server;

@@ -242,3 +242,93 @@ fn rfc3339(unix_seconds: u64) -> Option<String> {
     let time = OffsetDateTime::from_unix_timestamp(i64::try_from(unix_seconds).ok()?).ok()?;
     time.format(&Rfc3339).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use http::HeaderValue;
+    use sluice_common::{
+        keys::MasterKey,
+        l402::{PaymentHash, Preimage, ServiceTerms},
+        secret::Secret,
+    };
+
+    use super::*;
+    use crate::{db::GatewayDb, lightning::TestWallet};
+
+    const NOW: u64 = 1_700_000_000;
+    const MIB: u64 = 1 << 20;
+
+    fn keys() -> MasterKeys {
+        MasterKeys::new(vec![MasterKey::new(&Secret::new([1; 32]), 0)]).unwrap()
+    }
+
+    fn terms() -> ServiceTerms {
+        ServiceTerms { max_upload_mb: 4, valid_for_secs: Some(10), ..ServiceTerms::named("media") }
+    }
+
+    /// A credential minted under these keys for these terms.
+    fn bought(keys: &MasterKeys, terms: &ServiceTerms) -> Credential {
+        let preimage = Preimage::from_bytes([5; 32]);
+        let token_id = keys.minting(NOW).unwrap().new_token_id(NOW);
+        let payment_hash: PaymentHash = preimage.payment_hash();
+        Credential::new(l402::mint(keys, Network::TestWallet, terms, token_id, payment_hash).unwrap(), preimage)
+    }
+
+    async fn decided(method: &str, path: &str, credential: Option<Credential>, declared: u64, now: u64) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
+        let service = ServiceConfig {
+            terms: terms(),
+            protect: vec!["POST /largefile".parse().unwrap()],
+            upstream: "127.0.0.1:1".into(),
+            price_sat: NonZeroU64::MIN,
+            forward_credential: true,
+        };
+        let wallet = Arc::new(TestWallet::new(&Secret::new([2; 32]), db));
+        let paywall = Paywall::new(vec![service], keys(), Network::TestWallet, wallet, Duration::from_secs(60));
+        let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(declared))]);
+        if let Some(credential) = credential {
+            headers.insert("authorization", credential.authorization().expose().parse().unwrap());
+        }
+        match paywall.decide(&method.parse().unwrap(), path, &headers, now) {
+            Decision::Forward(forward) => format!("forward {:?}", forward.max_body_bytes().map(|max| max / MIB)),
+            Decision::Challenge(_, reason) => format!("challenge {}", reason.code()),
+            Decision::Refuse(problem) => format!("{} {}", problem.status().as_u16(), problem.code()),
+        }
+    }
+
+    #[tokio::test]
+    async fn decides_from_the_headers_alone() {
+        let good = || Some(bought(&keys(), &terms()));
+        let other = || Some(bought(&keys(), &ServiceTerms::named("other")));
+        let larger = || Some(bought(&keys(), &ServiceTerms { max_upload_mb: 8, valid_for_secs: Some(10), ..terms() }));
+        let foreign =
+            || Some(bought(&MasterKeys::new(vec![MasterKey::new(&Secret::new([9; 32]), 0)]).unwrap(), &terms()));
+        let (later, fits, too_large) = (NOW + 10, 5 * MIB, 5 * MIB + 1);
+        for (method, path, credential, declared, now, decision) in [
+            ("POST", "/file", None, too_large, NOW, "forward None"),
+            ("PUT", "/largefile", None, fits, NOW, "forward None"),
+            ("POST", "/largefile", None, fits, NOW, "challenge no_credential"),
+            ("POST", "/largefile", None, too_large, NOW, "413 too_large"),
+            ("GET", "/largefile", None, too_large, NOW, "challenge no_credential"),
+            ("HEAD", "/largefile", None, 0, NOW, "challenge no_credential"),
+            ("POST", "/largefile", good(), fits, NOW, "forward Some(5)"),
+            ("POST", "/largefile", good(), too_large, NOW, "413 too_large"),
+            ("POST", "/largefile", good(), fits, later, "challenge expired"),
+            ("POST", "/largefile", good(), too_large, later, "413 too_large"),
+            ("GET", "/largefile", good(), 0, later, "forward None"),
+            ("POST", "/largefile", other(), fits, NOW, "challenge not_covered"),
+            ("POST", "/largefile", other(), too_large, NOW, "413 too_large"),
+            ("POST", "/largefile", larger(), too_large, NOW, "forward Some(9)"),
+            ("POST", "/largefile", larger(), too_large, later, "413 too_large"),
+            ("POST", "/largefile", foreign(), fits, NOW, "401 forged_token"),
+            ("GET", "/largefile", foreign(), fits, NOW, "401 forged_token"),
+        ] {
+            let has = credential.is_some();
+            let got = decided(method, path, credential, declared, now).await;
+            assert_eq!(got, decision, "{method} {path}, credential: {has}, {declared} bytes, at {now}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The proxy around the paywall: every phase is one call into something that is tested without it.
+//! The proxy around the paywall.
 
 use std::{
     net::SocketAddr,
@@ -11,11 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header::AUTHORIZATION};
+use http::{HeaderMap, StatusCode};
 use pingora::{
     Error,
     ErrorSource::{Downstream, Upstream},
-    ErrorType::{ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout},
+    ErrorType::{ConnectError, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout},
     Result,
     http::{RequestHeader, ResponseHeader},
     protocols::l4::ext::TcpKeepalive,
@@ -23,22 +23,19 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use sluice_common::{
-    l402::{self, Credential, LAPSED_HEADER, Lapsed},
+    l402::{LAPSED_HEADER, Lapsed},
     problem::Problem,
 };
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::{net::lookup_host, sync::watch, time::timeout};
 
 use crate::{
     answer::Answer,
     cors,
     drain::Drains,
-    path,
     paywall::{Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
+    request::{loggable, normalise_target, strip, strip_response},
 };
-
-/// The headers that only the parts of Sluice say to each other begin so.
-const OWN_HEADERS: &str = "sluice-";
 
 /// How long a client may take to send, or to take, the next bytes.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,6 +66,8 @@ pub struct Proxy {
 pub struct Context {
     began: Instant,
     forward: Option<Forward>,
+    /// Of the server behind, those not tried in vain.
+    addresses: Vec<SocketAddr>,
     body_bytes: u64,
     /// A body to send in the place of the one from behind.
     replacement: Option<Bytes>,
@@ -138,9 +137,14 @@ impl Proxy {
         })
     }
 
-    async fn peer(&self, service: ServiceId) -> Result<Box<HttpPeer>> {
-        let address = resolve(&self.paywall.service(service).upstream).await?;
-        let mut peer = HttpPeer::new(address, false, String::new());
+    async fn peer(&self, context: &mut Context) -> Result<Box<HttpPeer>> {
+        let Some(forward) = &context.forward else {
+            return Err(Error::explain(HTTPStatus(500), "a request without a service"));
+        };
+        if context.addresses.is_empty() {
+            context.addresses = resolve(&self.paywall.service(forward.service).upstream).await?;
+        }
+        let mut peer = HttpPeer::new(context.addresses[0], false, String::new());
         peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
         peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
         peer.options.write_timeout = Some(UPSTREAM_WRITE_TIMEOUT);
@@ -188,6 +192,7 @@ impl ProxyHttp for Proxy {
         Context {
             began: Instant::now(),
             forward: None,
+            addresses: Vec::new(),
             body_bytes: 0,
             replacement: None,
             _running: Running::count(&self.running),
@@ -212,10 +217,20 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        match &context.forward {
-            Some(forward) => self.peer(forward.service).await,
-            None => Err(Error::explain(HTTPStatus(500), "a request without a service")),
-        }
+        self.peer(context).await
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent yet, so another address may be tried, whatever the request is.
+        context.addresses.remove(0);
+        error.set_retry(!context.addresses.is_empty());
+        error
     }
 
     async fn upstream_request_filter(
@@ -256,7 +271,7 @@ impl ProxyHttp for Proxy {
             *response = answer.header()?;
             context.replacement = Some(answer.body().clone());
         }
-        remove_own_headers(response);
+        strip_response(response);
         cors::add_headers(response)
     }
 
@@ -311,107 +326,19 @@ impl ProxyHttp for Proxy {
     }
 }
 
-/// Puts the normalised path in the place of the one that was sent, so that what is forwarded is what was matched.
-fn normalise_target(request: &mut RequestHeader) -> Result<(), Answer> {
-    let refuse = |detail: String| Answer::from(Problem::new(StatusCode::BAD_REQUEST, "malformed_path").detail(detail));
-    // `OPTIONS *` asks about the server: it goes on as it is.
-    if request.method == Method::OPTIONS && request.uri.path() == "*" {
-        return Ok(());
+/// The addresses of the server behind, of which the first that takes the connection serves.
+async fn resolve(upstream: &str) -> Result<Vec<SocketAddr>> {
+    if let Ok(address) = upstream.parse() {
+        return Ok(vec![address]);
     }
-    // A target of bytes that are no UTF-8 reads differently here and behind.
-    if !request.raw_path_is_utf8() {
-        return Err(refuse("The path is not text.".to_owned()));
+    let found = timeout(CONNECT_TIMEOUT, lookup_host(upstream)).await;
+    let addresses: Vec<SocketAddr> = found.ok().and_then(Result::ok).into_iter().flatten().collect();
+    if addresses.is_empty() {
+        return Err(Error::explain(ConnectError, "the upstream's name has no address").into_up());
     }
-    let path = path::normalise(request.uri.path()).map_err(|error| refuse(error.to_string()))?;
-    let target = match request.uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.into_owned(),
-    };
-    // Also from the absolute form, which carries a host of its own.
-    request.set_uri(target.parse::<Uri>().map_err(|_| refuse("The path cannot be forwarded.".to_owned()))?);
-    Ok(())
-}
-
-/// Takes from a request what the server behind must not see.
-fn strip(request: &mut RequestHeader, forwards_credential: bool) -> Result<()> {
-    let own: Vec<HeaderName> =
-        request.headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect();
-    for name in own {
-        request.remove_header(&name);
-    }
-    if forwards_credential {
-        return Ok(());
-    }
-    for name in l402::MACAROON_HEADERS {
-        request.remove_header(name);
-    }
-    let lines: Vec<HeaderValue> = request.headers.get_all(AUTHORIZATION).iter().cloned().collect();
-    request.remove_header(&AUTHORIZATION);
-    for line in lines {
-        let alone = HeaderMap::from_iter([(AUTHORIZATION, line.clone())]);
-        if matches!(Credential::from_headers(&alone), Ok(None)) {
-            request.append_header(AUTHORIZATION, line)?;
-        }
-    }
-    Ok(())
-}
-
-fn remove_own_headers(response: &mut ResponseHeader) {
-    let own: Vec<HeaderName> =
-        response.headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect();
-    for name in own {
-        response.remove_header(&name);
-    }
-}
-
-/// What a log may say of a path: its first segment, if that is a word. Tokens stand in paths too.
-fn loggable(path: &str) -> &str {
-    let end = path[1.min(path.len())..].find('/').map_or(path.len(), |at| at + 1);
-    let first = &path[..end];
-    let is_word = first.len() <= 16 && first.bytes().skip(1).all(|b| b.is_ascii_lowercase());
-    if is_word { first } else { "/…" }
-}
-
-async fn resolve(address: &str) -> Result<SocketAddr> {
-    if let Ok(address) = address.parse() {
-        return Ok(address);
-    }
-    let found = tokio::net::lookup_host(address).await.ok().and_then(|mut addresses| addresses.next());
-    found
-        .ok_or_else(|| Error::explain(pingora::ErrorType::ConnectError, "the upstream's name has no address").into_up())
+    Ok(addresses)
 }
 
 fn unix_now() -> u64 {
     u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_says_the_first_word_of_a_path_and_nothing_that_could_be_a_token() {
-        for (path, said) in [
-            ("/", "/"),
-            ("/largefile", "/largefile"),
-            ("/file/aGVsbG8=.x.y", "/file"),
-            ("/aGVsbG8gd29ybGQ", "/…"),
-            ("/averyveryverylongword", "/…"),
-            ("*", "*"),
-            ("", ""),
-        ] {
-            assert_eq!(loggable(path), said, "{path}");
-        }
-    }
-
-    #[test]
-    fn what_is_forwarded_is_what_was_matched() {
-        let normalised = |target: &str| {
-            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
-            normalise_target(&mut request).map(|()| String::from_utf8(request.raw_path().to_vec()).unwrap())
-        };
-        assert_eq!(normalised("/a//../b?jwt=x//y").unwrap(), "/b?jwt=x//y");
-        assert_eq!(normalised("http://elsewhere/%61").unwrap(), "/a");
-        assert_eq!(normalised("/a%00").unwrap_err().status(), StatusCode::BAD_REQUEST);
-    }
 }

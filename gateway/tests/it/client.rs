@@ -13,6 +13,7 @@ pub struct Request {
     body: Vec<u8>,
     chunked: bool,
     withhold_body: bool,
+    half_close: bool,
 }
 
 pub struct Reply {
@@ -24,7 +25,7 @@ pub struct Reply {
 impl Request {
     pub fn new(method: &str, target: &str) -> Self {
         let head = format!("{method} {target} HTTP/1.1\r\nhost: example.com\r\n");
-        Self { head, body: Vec::new(), chunked: false, withhold_body: false }
+        Self { head, body: Vec::new(), chunked: false, withhold_body: false, half_close: false }
     }
 
     pub fn post(target: &str, body: &[u8]) -> Self {
@@ -41,6 +42,11 @@ impl Request {
         self
     }
 
+    pub fn half_close(mut self) -> Self {
+        self.half_close = true;
+        self
+    }
+
     pub fn withhold_body(mut self) -> Self {
         self.withhold_body = true;
         self
@@ -52,7 +58,23 @@ pub async fn send(address: SocketAddr, request: Request) -> Reply {
     timeout(Duration::from_secs(30), exchange(address, request)).await.expect("no answer within 30 s")
 }
 
+/// Sends the request and closes the connection after its last byte.
+pub async fn send_and_hang_up(address: SocketAddr, request: Request) {
+    send_all(address, request).await;
+}
+
 async fn exchange(address: SocketAddr, request: Request) -> Reply {
+    let half_close = request.half_close;
+    let mut stream = send_all(address, request).await;
+    if half_close {
+        stream.shutdown().await.unwrap();
+    }
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.expect("the connection broke instead of an answer");
+    Reply::parse(&bytes)
+}
+
+async fn send_all(address: SocketAddr, request: Request) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut head = request.head;
     head.push_str("connection: close\r\n");
@@ -75,9 +97,7 @@ async fn exchange(address: SocketAddr, request: Request) -> Reply {
             stream.write_all(b"0\r\n\r\n").await.expect("the connection broke at the body's end");
         }
     }
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).await.expect("the connection broke instead of an answer");
-    Reply::parse(&bytes)
+    stream
 }
 
 impl Reply {

@@ -204,6 +204,25 @@ async fn an_early_answer_reaches_a_client_that_sends_all_of_its_body_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_whole_is_forwarded_whatever_its_sender_does_then() {
+    let world = World::new().await;
+    let credential = world.buy().await;
+    for _ in 0..100 {
+        let request = with(Request::post("/largefile", &[7; 100_000]), &credential);
+        client::send_and_hang_up(world.gateway.address(), request).await;
+    }
+    let came = async {
+        while world.behind.seen().len() < 100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), came).await.expect("some were not forwarded");
+    let reply = world.send(with(Request::post("/largefile", b"x"), &credential).half_close()).await;
+    assert_eq!(reply.status, 200, "who has sent all may say so, and still gets an answer");
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_expect_nobody_is_told_to_go_on() {
     let world = World::new().await;
     let request = Request::post("/largefile", &vec![1; MIB]).header("expect", "100-continue").withhold_body();

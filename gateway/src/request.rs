@@ -1,0 +1,132 @@
+//! What is changed in a request before it is forwarded, and what a log may say of it.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header::AUTHORIZATION};
+use pingora::{
+    Result,
+    http::{RequestHeader, ResponseHeader},
+};
+use sluice_common::{
+    l402::{self, Credential},
+    problem::Problem,
+};
+
+use crate::{answer::Answer, path};
+
+/// The headers that only the parts of Sluice say to each other begin so.
+const OWN_HEADERS: &str = "sluice-";
+
+/// Puts the normalised path in the place of the one that was sent, so that what is forwarded is what was matched.
+pub fn normalise_target(request: &mut RequestHeader) -> Result<(), Answer> {
+    let refuse = |detail: String| Answer::from(Problem::new(StatusCode::BAD_REQUEST, "malformed_path").detail(detail));
+    // `OPTIONS *` asks about the server: it goes on as it is.
+    if request.method == Method::OPTIONS && request.uri.path() == "*" {
+        return Ok(());
+    }
+    // A target of bytes that are no UTF-8 reads differently here and behind.
+    if !request.raw_path_is_utf8() {
+        return Err(refuse("The path is not text.".to_owned()));
+    }
+    let path = path::normalise(request.uri.path()).map_err(|error| refuse(error.to_string()))?;
+    let target = match request.uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    // Also from the absolute form, which carries a host of its own.
+    request.set_uri(target.parse::<Uri>().map_err(|_| refuse("The path cannot be forwarded.".to_owned()))?);
+    Ok(())
+}
+
+/// Takes from a request what the server behind must not see.
+pub fn strip(request: &mut RequestHeader, forwards_credential: bool) -> Result<()> {
+    for name in own_headers(&request.headers) {
+        request.remove_header(&name);
+    }
+    if forwards_credential {
+        return Ok(());
+    }
+    for name in l402::MACAROON_HEADERS {
+        request.remove_header(name);
+    }
+    let lines: Vec<HeaderValue> = request.headers.get_all(AUTHORIZATION).iter().cloned().collect();
+    request.remove_header(&AUTHORIZATION);
+    for line in lines {
+        let alone = HeaderMap::from_iter([(AUTHORIZATION, line.clone())]);
+        if matches!(Credential::from_headers(&alone), Ok(None)) {
+            request.append_header(AUTHORIZATION, line)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes from a response what only the parts of Sluice say to each other.
+pub fn strip_response(response: &mut ResponseHeader) {
+    for name in own_headers(&response.headers) {
+        response.remove_header(&name);
+    }
+}
+
+fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect()
+}
+
+/// What a log may say of a path: its first segment, if that is a word. Tokens stand in paths too.
+pub fn loggable(path: &str) -> &str {
+    let first = path.strip_prefix('/').and_then(|rest| rest.split('/').next());
+    let is_word = |word: &&str| word.len() <= 15 && word.bytes().all(|b| b.is_ascii_lowercase());
+    first.filter(is_word).map_or("/…", |word| &path[..=word.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_says_the_first_word_of_a_path_and_nothing_that_could_be_a_token() {
+        for (path, said) in [
+            ("/", "/"),
+            ("/largefile", "/largefile"),
+            ("/file/aGVsbG8=.x.y", "/file"),
+            ("/aGVsbG8gd29ybGQ", "/…"),
+            ("/averyveryverylongword", "/…"),
+            ("*", "/…"),
+            ("", "/…"),
+            ("é", "/…"),
+            ("/é", "/…"),
+        ] {
+            assert_eq!(loggable(path), said, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_forwarded_is_what_was_matched() {
+        let normalised = |target: &str| {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            normalise_target(&mut request).map(|()| String::from_utf8(request.raw_path().to_vec()).unwrap())
+        };
+        assert_eq!(normalised("/a//../b?jwt=x//y").unwrap(), "/b?jwt=x//y");
+        assert_eq!(normalised("http://elsewhere/%61").unwrap(), "/a");
+        assert_eq!(normalised("*").unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(normalised("/a%00").unwrap_err().status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn a_server_behind_sees_logins_and_credentials_only_where_it_sells() {
+        let forwarded = |forwards_credential| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for (name, value) in [
+                ("authorization", "Bearer a.b.c"),
+                ("authorization", "L402 junk"),
+                ("authorization", "Bearer a.b.c, LSAT junk"),
+                ("macaroon", "00"),
+                ("grpc-metadata-macaroon", "00"),
+                ("sluice-permit", "forged"),
+            ] {
+                request.append_header(name, value).unwrap();
+            }
+            strip(&mut request, forwards_credential).unwrap();
+            request.headers.iter().map(|(_, value)| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(forwarded(false), ["Bearer a.b.c"]);
+        assert_eq!(forwarded(true).len(), 5, "all but what only Sluice says");
+    }
+}
