@@ -7,11 +7,10 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use blake2::{Blake2b256, Digest};
 use bytes::BytesMut;
 use sluice_common::{
     dare::{DataKey, MAX_PLAIN_LEN, Sealer},
-    muid::Muid,
+    muid::{Hasher, Muid},
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -43,7 +42,7 @@ impl Pipeline {
     pub(super) fn new(store: Arc<dyn BlobStore>, key: StoreKey, sealing_key: Option<DataKey>) -> Self {
         Self {
             target: Target { store, key, writer: None },
-            hashing: Hashing::Idle(Blake2b256::new()),
+            hashing: Hashing::Idle(Hasher::new()),
             sealer: sealing_key.as_ref().map(Sealer::new),
             batch: BytesMut::new(),
             size: 0,
@@ -88,7 +87,7 @@ impl Pipeline {
             None => self.batch.freeze(),
         };
         self.target.finish(last).await?;
-        Ok(Stored { muid: Muid::from_bytes(hasher.finalize().into()), size: self.size })
+        Ok(Stored { muid: hasher.finish(), size: self.size })
     }
 }
 
@@ -124,8 +123,8 @@ impl Target {
 
 /// The hash so far, or the thread that is at it.
 enum Hashing {
-    Idle(Blake2b256),
-    Busy(JoinHandle<Blake2b256>),
+    Idle(Hasher),
+    Busy(JoinHandle<Hasher>),
 }
 
 impl Hashing {
@@ -139,7 +138,7 @@ impl Hashing {
         Ok(())
     }
 
-    async fn hasher(&mut self) -> Result<Blake2b256, UploadError> {
+    async fn hasher(&mut self) -> Result<Hasher, UploadError> {
         match self {
             Self::Idle(hasher) => Ok(hasher.clone()),
             // It fails only where the server ends.
