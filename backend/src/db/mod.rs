@@ -40,9 +40,10 @@ pub trait Database: Send + Sync {
 
     /// In one transaction: makes the content final, the owner's media row new or up to date, and the held use spent.
     ///
-    /// Where the content is already stored, that copy is looked at under the row's lock: whole, it stays and the new one
-    /// is discarded; missing or of the wrong length, it is discarded and the new one takes its place. A token that had
-    /// stored this very content before is not charged again. What is discarded stands in [`Self::discarded`] at once.
+    /// Where the content is already stored, that copy is looked at under the row's lock: whole and sealed under the same
+    /// key (or like the new one under none), it stays and the new one is discarded; else it is discarded and the new one
+    /// takes its place. A token that had stored this very content for this owner before is not charged again. What is
+    /// discarded stands in [`Self::discarded`] at once.
     async fn commit_upload(
         &self,
         upload: &FinishedUpload,

@@ -66,8 +66,9 @@ CREATE TABLE paid_upload (
 ) STRICT;
 
 CREATE INDEX paid_upload_held ON paid_upload (payment_hash) WHERE stored_at IS NULL;
--- A token is charged once for a content, however often it uploads it.
-CREATE UNIQUE INDEX paid_upload_once ON paid_upload (payment_hash, credential_hash, muid) WHERE stored_at IS NOT NULL;
+-- A token is charged once for an owner's content, however often it uploads it.
+CREATE UNIQUE INDEX paid_upload_once ON paid_upload (payment_hash, credential_hash, muid, owner_pub_key)
+  WHERE stored_at IS NOT NULL;
 CREATE INDEX paid_upload_stored ON paid_upload (payment_hash, credential_hash, stored_at) WHERE stored_at IS NOT NULL;
 
 -- In which counters of its token a paid upload counts.

@@ -3,8 +3,8 @@
 use futures_util::future::join_all;
 use sluice_common::dare::sealed_len;
 
-use super::fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner};
-use crate::db::{CommitError, Database};
+use super::fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, upload};
+use crate::db::{CommitError, Database, NewUpload, Sealing};
 
 pub(crate) async fn leaves_no_trace_of_a_failed_upload(db: &dyn Database) {
     let server = Server::new(db);
@@ -45,6 +45,28 @@ pub(crate) async fn replaces_a_copy_that_is_not_whole(db: &dyn Database) {
     }
     // What an owner said of it before stays.
     assert_eq!(db.owned(muid(1), &owner(1)).await.unwrap().unwrap().created, at(0));
+}
+
+pub(crate) async fn replaces_a_copy_that_is_sealed_otherwise(db: &dyn Database) {
+    let server = Server::new(db);
+    let mut older = None;
+    // Each twice: the second time there is a copy like it.
+    for key in [None, Some("old"), Some("new"), None] {
+        let mut keep = None;
+        for secs in [0, 10] {
+            let sealing = key.map(|key| Sealing { nonce: rand::random(), key_fingerprint: key.to_owned() });
+            let new = NewUpload { sealing: sealing.clone(), ..upload(at(secs), None) };
+            let content = db.begin_upload(&new, at(secs)).await.unwrap();
+            server.store.put(&new.store_key, if key.is_some() { sealed_len(SIZE) } else { SIZE });
+            server.commit(&finished(content, muid(1), owner(1)), secs).await.unwrap();
+            let stored = keep.get_or_insert((new.store_key.clone(), sealing)).clone();
+            let content = db.content(muid(1)).await.unwrap().unwrap();
+            assert_eq!((content.store_key, content.sealing), stored, "{key:?}");
+            let given_up = if secs == 0 { older.take() } else { Some(new.store_key) };
+            assert_eq!(server.sweep(secs).await, Vec::from_iter(given_up), "{key:?}");
+            older = Some(stored.0);
+        }
+    }
 }
 
 pub(crate) async fn a_store_that_fails_changes_nothing(db: &dyn Database) {

@@ -133,9 +133,8 @@ pub(crate) async fn nobody_is_charged_twice_for_one_content(db: &dyn Database) {
     let server = Server::new(db);
     let (token, narrower) = (token(1, &[5]), token(1, &[5, 5]));
     server.upload(1, 1, Some(&token), 0).await;
-    // The answer to the first was lost: sent again, even by another owner.
+    // The answer to the first was lost: sent again.
     server.upload(1, 1, Some(&token), 1).await;
-    server.upload(1, 2, Some(&token), 2).await;
     assert_eq!(server.uses(&token, 2).await, [(1, 0)]);
     assert_eq!(db.token_use(&token, at(2)).await.unwrap().stored.len(), 1);
     // Both at once, and another credential of the same payment.
@@ -147,6 +146,17 @@ pub(crate) async fn nobody_is_charged_twice_for_one_content(db: &dyn Database) {
     assert_eq!(server.uses(&token, 3).await, [(2, 0)]);
     server.upload(1, 1, Some(&narrower), 4).await;
     assert_eq!(server.uses(&narrower, 4).await, [(3, 0), (1, 0)]);
+}
+
+pub(crate) async fn each_owner_of_a_content_costs_a_use(db: &dyn Database) {
+    let server = Server::new(db);
+    let token = token(1, &[3]);
+    for (who, spent) in [(1, 1), (2, 2), (2, 2), (1, 2), (3, 3)] {
+        server.upload(1, who, Some(&token), who.into()).await;
+        assert_eq!(server.uses(&token, 3).await, [(spent, 0)], "{who}");
+    }
+    assert!(server.is_used_up(&token, 3).await);
+    assert_eq!(db.token_use(&token, at(3)).await.unwrap().stored.len(), 3);
 }
 
 pub(crate) async fn a_spent_use_outlives_the_copy_that_lost(db: &dyn Database) {

@@ -36,7 +36,7 @@ pub(super) fn content(row: &SqliteRow) -> Result<Content, DbError> {
         muid: muid(row)?,
         store: store(row)?,
         store_key: store_key(row)?,
-        sealing: if row.try_get("sealed")? { Some(sealing(row)?) } else { None },
+        sealing: sealing(row)?,
         size: unsigned(row, "size")?,
     })
 }
@@ -91,10 +91,14 @@ fn store_key(row: &SqliteRow) -> Result<StoreKey, DbError> {
     row.try_get::<String, _>("store_key")?.parse().map_err(|_| DbError::Row("store_key"))
 }
 
-fn sealing(row: &SqliteRow) -> Result<Sealing, DbError> {
+/// How the copy of a row of `content` is sealed, if it is.
+pub(super) fn sealing(row: &SqliteRow) -> Result<Option<Sealing>, DbError> {
+    if !row.try_get::<bool, _>("sealed")? {
+        return Ok(None);
+    }
     let mut nonce = [0; 32];
     hex::decode_to_slice(row.try_get::<String, _>("nonce")?, &mut nonce).map_err(|_| DbError::Row("nonce"))?;
-    Ok(Sealing { nonce, key_fingerprint: row.try_get("key_fingerprint")? })
+    Ok(Some(Sealing { nonce, key_fingerprint: row.try_get("key_fingerprint")? }))
 }
 
 fn time(micros: i64) -> Result<OffsetDateTime, DbError> {

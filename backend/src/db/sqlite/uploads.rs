@@ -8,7 +8,7 @@ use super::{media, rows};
 use crate::{
     db::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload, Media,
-        NewUpload, PaidUse, TokenUse, UseCounter,
+        NewUpload, PaidUse, Sealing, TokenUse, UseCounter,
     },
     store::{BlobStore, StoreError},
 };
@@ -36,12 +36,12 @@ pub(super) const ENDED: &str = "SELECT id FROM content WHERE state = 'pending' A
 /// Parameter: limit.
 pub(super) const DISCARDED: &str = "SELECT * FROM content WHERE state = 'discarded' ORDER BY id LIMIT ?";
 
-/// Parameters: content id, muid. Deletes the held use if its token was charged for the content before.
+/// Parameters: content id, muid, owner. Deletes the held use if its token was charged for the owner's content before.
 pub(super) const GIVE_BACK_IF_CHARGED: &str = "\
 DELETE FROM paid_upload AS held WHERE content_id = ?1 AND EXISTS (
   SELECT 1 FROM paid_upload AS spent
   WHERE spent.payment_hash = held.payment_hash AND spent.credential_hash = held.credential_hash AND spent.muid = ?2
-    AND spent.stored_at IS NOT NULL)";
+    AND spent.owner_pub_key = ?3 AND spent.stored_at IS NOT NULL)";
 
 pub(super) async fn begin(
     tx: &mut SqliteConnection,
@@ -111,13 +111,14 @@ pub(super) async fn finish(
     store: &dyn BlobStore,
     now: OffsetDateTime,
 ) -> Result<Media, CommitError> {
-    let pending = sqlx::query("SELECT 1 FROM content WHERE id = ? AND state = 'pending'").bind(upload.content.0);
-    if pending.fetch_optional(&mut *tx).await?.is_none() {
-        return Err(CommitError::LeaseLost);
-    }
+    let pending = sqlx::query("SELECT * FROM content WHERE id = ? AND state = 'pending'").bind(upload.content.0);
+    let pending = pending.fetch_optional(&mut *tx).await?.ok_or(CommitError::LeaseLost)?;
+    let sealing = rows::sealing(&pending)?;
     charge(tx, upload, now).await?;
     match media::stored(tx, upload.muid).await? {
-        Some(older) if is_whole(&older, store).await? => discard(tx, upload.content).await?,
+        Some(older) if is_sealed_like(&older, sealing.as_ref()) && is_whole(&older, store).await? => {
+            discard(tx, upload.content).await?;
+        }
         older => {
             if let Some(older) = older {
                 discard(tx, older.id).await?;
@@ -133,20 +134,28 @@ pub(super) async fn finish(
     Ok(media::save(tx, upload, now).await?)
 }
 
+/// Whether both are sealed under the same key, or neither is. A key that is not this upload's may be one that nobody has
+/// any more.
+fn is_sealed_like(copy: &Content, sealing: Option<&Sealing>) -> bool {
+    let key = |sealing: Option<&Sealing>| sealing.map(|sealing| sealing.key_fingerprint.clone());
+    key(copy.sealing.as_ref()) == key(sealing)
+}
+
 /// Whether a stored copy can be read from `store` as it was written.
 async fn is_whole(copy: &Content, store: &dyn BlobStore) -> Result<bool, StoreError> {
     Ok(copy.store == store.kind() && store.len(&copy.store_key).await? == Some(copy.stored_len()))
 }
 
-/// Makes the use that an upload holds a spent one, unless its token was charged for this content before.
+/// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.
 async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetDateTime) -> Result<(), sqlx::Error> {
     let muid = upload.muid.to_string();
-    sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).execute(&mut *tx).await?;
+    let owner = upload.media.owner.as_str();
+    sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
     sqlx::query("UPDATE paid_upload SET stored_at = ?, muid = ?, size = ?, owner_pub_key = ? WHERE content_id = ?")
         .bind(rows::micros(now))
         .bind(&muid)
         .bind(rows::integer(upload.size)?)
-        .bind(upload.media.owner.as_str())
+        .bind(owner)
         .bind(upload.content.0)
         .execute(&mut *tx)
         .await?;
