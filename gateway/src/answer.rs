@@ -48,6 +48,18 @@ impl Answer {
         self
     }
 
+    /// The same for a gRPC client: status 200 with `grpc-status: 13` and no body (protocols.md §1).
+    #[must_use]
+    pub fn for_grpc(mut self) -> Self {
+        self.headers.retain(|(name, _)| name != CONTENT_TYPE);
+        self.headers.extend([
+            (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
+            (HeaderName::from_static("grpc-status"), HeaderValue::from_static("13")),
+            (HeaderName::from_static("grpc-message"), HeaderValue::from_static("payment required")),
+        ]);
+        Self { status: StatusCode::OK, body: Bytes::new(), ..self }
+    }
+
     /// Says when to come again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {

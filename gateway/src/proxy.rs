@@ -34,7 +34,7 @@ use crate::{
     cors,
     drain::Drains,
     paywall::{Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
-    request::{loggable, normalise_target, strip, strip_response},
+    request::{is_grpc, loggable, normalise_target, strip, strip_response},
 };
 
 /// How long a client may take to send, or to take, the next bytes.
@@ -116,7 +116,11 @@ impl Proxy {
         match self.paywall.decide(&request.method, request.uri.path(), &request.headers, unix_now()) {
             Decision::Forward(forward) => Ok(forward),
             Decision::Refuse(problem) => Err(problem.into()),
-            Decision::Challenge(service, reason) => Err(self.challenge(service, reason).await),
+            Decision::Challenge(service, reason) => {
+                let answer = self.challenge(service, reason).await;
+                let is_asked = answer.status() == StatusCode::PAYMENT_REQUIRED;
+                Err(if is_asked && is_grpc(&session.req_header().headers) { answer.for_grpc() } else { answer })
+            }
         }
     }
 

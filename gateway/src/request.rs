@@ -1,6 +1,9 @@
 //! What is changed in a request before it is forwarded, and what a log may say of it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header::AUTHORIZATION};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use pingora::{
     Result,
     http::{RequestHeader, ResponseHeader},
@@ -67,6 +70,11 @@ pub fn strip_response(response: &mut ResponseHeader) {
 
 fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect()
+}
+
+/// Whether a gRPC client asks, which reads its outcome from `grpc-status` alone.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// What a log may say of a path: its first segment, if that is a word. Tokens stand in paths too.

@@ -140,6 +140,17 @@ async fn the_price_is_told_without_a_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_client_reads_it_in_its_own_way() {
+    let world = World::new().await;
+    let reply = world.send(Request::post("/largefile", b"x").header("content-type", "application/grpc+proto")).await;
+    assert_eq!((reply.status, reply.body.len()), (200, 0));
+    assert_eq!((reply.one("grpc-status"), reply.one("grpc-message")), ("13", "payment required"));
+    assert_eq!((reply.one("content-type"), reply.one("cache-control")), ("application/grpc", "no-store"));
+    assert_eq!(reply.all("www-authenticate").len(), 2);
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_money_cannot_mend_is_refused_without_an_invoice() {
     let world = World::new().await;
     let good = world.buy().await;
