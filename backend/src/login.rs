@@ -9,13 +9,14 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE};
 use serde::Serialize;
 use sluice_common::{
+    hmac::hmac_sha256,
     lightning_message::{self, NodeKey, SignatureError},
     muid::BASE64URL,
     secret::Secret,
 };
 use time::{Duration, OffsetDateTime};
 
-use crate::{auth::JwtKey, keys::hmac_sha256};
+use crate::auth::JwtKey;
 
 /// How long a challenge may be answered.
 const ANSWERED_WITHIN: Duration = Duration::seconds(10);

@@ -17,7 +17,10 @@ use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, sec
 use sluice_gateway::{
     admin::{self, Admin},
     config::GatewayConfig,
-    db::{GatewayDb, OpenError},
+    db::{
+        GatewayDb, OpenError,
+        key_use::{self, KeyUseError},
+    },
     lightning::TestWallet,
     server::{Gateway, StartError as GatewayError},
 };
@@ -43,7 +46,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it then waits for what is left to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the proxy still runs.
+/// How often it is looked whether every part still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the servers do not run, or no longer.
@@ -80,6 +83,9 @@ pub enum RunError {
     /// The gateway's database.
     #[error(transparent)]
     GatewayDb(#[from] OpenError),
+    /// A key that the gateway was used with is missing.
+    #[error("the gateway does not start: {0}")]
+    GatewayKeys(#[from] KeyUseError),
     /// The gateway.
     #[error("the gateway does not start: {0}")]
     Gateway(#[from] GatewayError),
@@ -157,7 +163,8 @@ impl GatewayPlan {
     }
 }
 
-fn backend_config(settings: &Settings, master_keys: MasterKeys) -> Result<BackendConfig, RunError> {
+/// The media server that `settings` describe.
+pub(crate) fn backend_config(settings: &Settings, master_keys: MasterKeys) -> Result<BackendConfig, RunError> {
     let backend = &settings.backend;
     Ok(BackendConfig {
         listen: backend.listen,
@@ -201,6 +208,7 @@ impl Servers {
         let mut wallet = None;
         if let Some(GatewayPlan { config, wallet_key }) = &gateway {
             let db = GatewayDb::open(&ready_database(&settings.gateway_database())?).await?;
+            db.check_keys(&key_use::configured(&config.master_keys, wallet_key)).await?;
             let node = Arc::new(TestWallet::new(wallet_key, db));
             self.admin = Some(AdminServer::start(config.admin_listen, Arc::clone(&node)).await?);
             wallet = Some(node);
@@ -245,6 +253,9 @@ impl Servers {
             }
             if self.backend.as_ref().is_some_and(|backend| backend.task.is_finished()) {
                 return "the media server";
+            }
+            if self.admin.as_ref().is_some_and(|admin| admin.task.is_finished()) {
+                return "the admin address";
             }
         }
     }
@@ -347,4 +358,22 @@ fn ready_database(database: &DatabaseUrl) -> Result<PathBuf, RunError> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     dir.map_or(Ok(()), files::make_dir).map_err(|source| RunError::DatabaseDir { path: path.to_owned(), source })?;
     Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_part_ends_unnoticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = GatewayDb::open(&dir.path().join("gateway.db")).await.unwrap();
+        let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
+        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), wallet).await.unwrap();
+        let stop = admin.task.abort_handle();
+        let mut servers = Servers { admin: Some(admin), ..Servers::default() };
+        assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");
+        stop.abort();
+        assert_eq!(timeout(LOOK_EVERY * 10, servers.ended()).await.unwrap(), "the admin address");
+    }
 }

@@ -74,6 +74,54 @@ impl MasterKeys {
     }
 }
 
+/// A key that rows depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// What the key is for, as configuration names it, for instance `LOCAL_ENCRYPTION_KEY`.
+    pub name: String,
+    /// Tells keys apart and says nothing of them.
+    pub fingerprint: String,
+}
+
+/// A key that rows depend on is not among those configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name} is not the key that the database was used with (its fingerprint there: {fingerprint}); start with that key, \
+     or, to give up all that depends on it: sluice keys forget {name} {fingerprint}"
+)]
+pub struct KeyMissing {
+    /// What configuration calls it.
+    pub name: String,
+    /// Of the key that is missing.
+    pub fingerprint: String,
+}
+
+impl KeyUse {
+    /// The use of `key`, which `name` is. `label` keeps fingerprints of different uses apart, and never changes.
+    pub fn of(name: &str, key: &[u8], label: &str) -> Self {
+        Self { name: name.to_owned(), fingerprint: fingerprint(key, label) }
+    }
+
+    /// The use of each of `keys`.
+    pub fn of_master_keys(keys: &MasterKeys) -> impl Iterator<Item = Self> {
+        keys.fingerprints().map(|fingerprint| Self { name: "SLUICE_MASTER_KEYS".to_owned(), fingerprint })
+    }
+}
+
+/// 16 hexadecimal digits that tell keys apart: from an HMAC of `label`, which says nothing of the key, nor of what
+/// another label gives.
+pub fn fingerprint(key: &[u8], label: &str) -> String {
+    hex::encode(&hmac_sha256(key, label.as_bytes())[..FINGERPRINT_LEN])
+}
+
+/// Refuses to go on without a key that rows depend on.
+pub fn check_in_use(in_use: Vec<KeyUse>, configured: &[KeyUse]) -> Result<(), KeyMissing> {
+    match in_use.into_iter().find(|key| !configured.contains(key)) {
+        Some(KeyUse { name, fingerprint }) => Err(KeyMissing { name, fingerprint }),
+        None => Ok(()),
+    }
+}
+
 /// Where the HMAC stands in a token id.
 const TAG_AT: usize = 24;
 
@@ -137,6 +185,21 @@ mod tests {
         assert_eq!(MasterKeys::new(vec![key(1, 0), key(1, 5)]).unwrap_err(), KeysError::Twice);
         assert_eq!(MasterKeys::new(vec![]).unwrap_err(), KeysError::None);
         assert!(!format!("{keys:?}").contains(&hex::encode(keys.0[0].root_keys.expose())));
+    }
+
+    #[test]
+    fn a_key_in_use_that_is_not_configured_is_named() {
+        let configured = [KeyUse::of("a", b"key", "label"), KeyUse::of("b", b"key", "label")];
+        assert_eq!(check_in_use(vec![], &configured), Ok(()));
+        assert_eq!(check_in_use(vec![configured[1].clone()], &configured), Ok(()));
+        let missing = KeyUse::of("b", b"other key", "label");
+        let error = check_in_use(vec![configured[0].clone(), missing.clone()], &configured).unwrap_err();
+        assert_eq!((&error.name, &error.fingerprint), (&missing.name, &missing.fingerprint));
+        assert!(error.to_string().ends_with(&format!("sluice keys forget b {}", missing.fingerprint)), "{error}");
+        assert_eq!(missing.fingerprint.len(), 16);
+        assert_ne!(fingerprint(b"key", "label"), fingerprint(b"key", "other label"));
+        let keys = MasterKeys::new(vec![key(1, 0)]).unwrap();
+        assert_eq!(KeyUse::of_master_keys(&keys).next().unwrap().fingerprint, keys.fingerprints().next().unwrap());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The gateway's own SQLite file. Nothing is in it that a token's worth depends on.
 
+pub mod key_use;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use sqlx::{
-    ConnectOptions, Sqlite, SqlitePool, Transaction,
+    ConnectOptions, Connection, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -46,10 +48,13 @@ pub enum OpenError {
 }
 
 impl GatewayDb {
-    /// Opens the SQLite file at `path`, creating it if it is missing (its folder must exist), and brings its tables up
-    /// to date.
+    /// Opens the SQLite file at `path`, and brings its tables up to date. Where there is no file, makes one that only
+    /// this user can read; its folder must exist.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Sqlx { path: path.to_owned(), source };
+        // Never truncates. The files that SQLite puts beside it take its mode.
+        let file = tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).await;
+        drop(file.map_err(|cause| failed(sqlx::Error::Io(cause)))?);
         // What is bound to a statement may be nobody else's business: no statement is logged.
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -58,8 +63,15 @@ impl GatewayDb {
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
 
-        let writing = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(writing).await.map_err(failed)?;
+        let writing = options.clone().journal_mode(SqliteJournalMode::Wal);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            // SQLite may end a transaction itself, for instance where the disk is full. Sqlx then takes it for open, and
+            // no other could ever begin on that connection.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+            .connect_with(writing)
+            .await
+            .map_err(failed)?;
         migrate(&writer).await.map_err(|source| OpenError::Migrate { path: path.to_owned(), source })?;
 
         let reading = options.pragma("query_only", "ON");
@@ -105,6 +117,8 @@ async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use sqlx::{query, query_scalar};
 
     use super::*;
@@ -128,7 +142,7 @@ mod tests {
     async fn migrates_up_and_down_and_up_again() {
         let folder = tempfile::tempdir().unwrap();
         let db = open(&folder).await;
-        let all = ["_sluice_gateway_migrations", "test_wallet_payments"];
+        let all = ["_sluice_gateway_migrations", "gateway_key_use", "test_wallet_payments"];
         assert_eq!(tables(&db).await, all);
 
         migrator().undo(&db.writer, 0).await.unwrap();
@@ -179,13 +193,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn is_for_this_user_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder).await;
+        query("DELETE FROM test_wallet_payments").execute(&db.writer).await.unwrap();
+        let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(files.len(), 3, "the database, its write-ahead log and its shared memory: {files:?}");
+        for file in files {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+        }
+    }
+
+    #[tokio::test]
+    async fn writes_again_after_sqlite_ended_a_transaction_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder).await;
+        let mut transaction = db.write().await.unwrap();
+        // As SQLite does where the disk is full: sqlx takes the transaction for open, and cannot roll it back.
+        query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+        drop(transaction);
+        db.write().await.unwrap().commit().await.unwrap();
+    }
+
+    #[tokio::test]
     async fn two_that_start_at_once_both_start() {
         let folder = tempfile::tempdir().unwrap();
         open(&folder).await.close().await;
         let (one, other) = tokio::join!(open(&folder), open(&folder));
         let mut writing = one.write().await.unwrap();
         query("DELETE FROM test_wallet_payments").execute(&mut *writing).await.unwrap();
-        assert_eq!(tables(&other).await.len(), 2, "reads go on beside a write");
+        assert_eq!(tables(&other).await.len(), 3, "reads go on beside a write");
     }
 
     #[tokio::test]
@@ -196,7 +233,7 @@ mod tests {
         assert!(error.contains("missing/gateway.db"), "{error}");
 
         let junk = folder.path().join("junk.db");
-        std::fs::write(&junk, "this is no database, but long enough to be looked at as one".repeat(20)).unwrap();
+        fs::write(&junk, "this is no database, but long enough to be looked at as one".repeat(20)).unwrap();
         assert!(GatewayDb::open(&junk).await.is_err());
     }
 }

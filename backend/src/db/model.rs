@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+pub use sluice_common::keys::KeyUse;
 use sluice_common::{dare, l402::PaymentHash, lightning_message::NodeKey, muid::Muid};
 use time::OffsetDateTime;
 
@@ -204,15 +205,6 @@ pub struct DiscardedCopy {
     pub store: StoreKind,
     /// Its key there.
     pub store_key: StoreKey,
-}
-
-/// A key that rows depend on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyUse {
-    /// What the key is for, as configuration names it, for instance `LOCAL_ENCRYPTION_KEY`.
-    pub name: String,
-    /// Tells keys apart and says nothing of them.
-    pub fingerprint: String,
 }
 
 /// What became of a token.

@@ -189,7 +189,7 @@ async fn a_start_without_a_key_in_use_is_refused_by_its_name() {
     ] {
         let error = Server::start(changed, CancellationToken::new()).await.unwrap_err();
         assert!(
-            matches!(&error, StartError::Keys(KeysError::Missing { name: missing, .. }) if missing == name),
+            matches!(&error, StartError::Keys(KeysError::Missing(missing)) if missing.name == name),
             "{error}"
         );
         assert!(error.to_string().contains(name));

@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use blake2::{Blake2b, Digest, digest::consts::U32};
-use sluice_common::muid::Muid;
+use sluice_common::muid::{Hasher, Muid};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::DownloadError;
@@ -18,7 +17,7 @@ const PIECE_LEN: usize = 256 * 1024;
 pub(super) struct PartFile {
     path: PathBuf,
     file: tokio::fs::File,
-    hasher: Blake2b<U32>,
+    hasher: Hasher,
     len: u64,
     muid: Muid,
 }
@@ -68,7 +67,7 @@ impl PartFile {
         };
         let cleared = cleared.await;
         self.io(cleared)?;
-        self.hasher = Blake2b::new();
+        self.hasher = Hasher::new();
         self.len = 0;
         Ok(())
     }
@@ -105,7 +104,7 @@ impl PartFile {
     }
 
     fn got(&self) -> Muid {
-        Muid::from_bytes(self.hasher.clone().finalize().into())
+        self.hasher.clone().finish()
     }
 
     fn io<T>(&self, result: io::Result<T>) -> Result<T, DownloadError> {
@@ -113,7 +112,7 @@ impl PartFile {
     }
 }
 
-fn open_and_hash(path: PathBuf) -> Result<(fs::File, Blake2b<U32>, u64), DownloadError> {
+fn open_and_hash(path: PathBuf) -> Result<(fs::File, Hasher, u64), DownloadError> {
     let io = |cause| DownloadError::Io { path: path.clone(), cause };
     let mut file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
     match file.try_lock() {
@@ -121,7 +120,7 @@ fn open_and_hash(path: PathBuf) -> Result<(fs::File, Blake2b<U32>, u64), Downloa
         Err(TryLockError::WouldBlock) => return Err(DownloadError::Locked { path }),
         Err(TryLockError::Error(cause)) => return Err(io(cause)),
     }
-    let mut hasher = Blake2b::new();
+    let mut hasher = Hasher::new();
     let mut piece = vec![0; PIECE_LEN];
     let mut len = 0;
     loop {
@@ -139,7 +138,7 @@ mod tests {
     use super::*;
 
     fn muid(bytes: &[u8]) -> Muid {
-        Muid::from_bytes(Blake2b::<U32>::digest(bytes).into())
+        Muid::of(bytes)
     }
 
     #[tokio::test]

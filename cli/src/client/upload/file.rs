@@ -7,9 +7,8 @@ use std::{
     time::SystemTime,
 };
 
-use blake2::{Blake2b, Digest, digest::consts::U32};
 use futures_util::{Stream, StreamExt};
-use sluice_common::muid::Muid;
+use sluice_common::muid::{Hasher, Muid};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
@@ -84,7 +83,7 @@ impl LocalFile {
             return Err(FileError::Empty { path });
         }
         let progress = Progress::new("hashing", 0, before.len());
-        let mut hasher = Blake2b::<U32>::new();
+        let mut hasher = Hasher::new();
         let mut piece = vec![0; PIECE_LEN];
         let mut len = 0;
         loop {
@@ -97,8 +96,7 @@ impl LocalFile {
             progress.advance(n);
         }
         progress.clear();
-        let local =
-            Self { len, modified: before.modified().ok(), muid: Muid::from_bytes(hasher.finalize().into()), path };
+        let local = Self { len, modified: before.modified().ok(), muid: hasher.finish(), path };
         local.check(&before)?;
         Ok(local)
     }
@@ -155,7 +153,7 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         let file = LocalFile::open(&path).await.unwrap();
         assert_eq!((file.len(), file.name().as_str()), (700_001, "a"));
-        assert_eq!(file.muid(), Muid::from_bytes(Blake2b::<U32>::digest(&bytes).into()));
+        assert_eq!(file.muid(), Muid::of(&bytes));
 
         let stream = file.stream(Progress::new("test", 0, file.len())).await.unwrap();
         let pieces: Vec<_> = stream.map(Result::unwrap).collect().await;
