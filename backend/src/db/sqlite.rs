@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use sluice_common::muid::Muid;
 use sqlx::{
     ConnectOptions, Connection, Sqlite, SqlitePool, Transaction,
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
 
 use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, KeyUse, Media,
@@ -26,6 +27,12 @@ use crate::store::BlobStore;
 
 /// How long a statement waits while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The code of SQLite's `SQLITE_BUSY`: <https://sqlite.org/rescode.html#busy>.
+const BUSY: &str = "5";
+
+/// How long to wait before another try, where SQLite does not wait itself.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Each has a thread of its own.
 const READERS: u32 = 4;
@@ -56,15 +63,13 @@ impl SqliteDatabase {
             .synchronous(SqliteSynchronous::Full)
             .disable_statement_logging();
         let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
-        let writing = options.clone().journal_mode(SqliteJournalMode::Wal);
         let writer = pool()
             .max_connections(1)
             // SQLite may end a transaction itself, for instance where the disk is full. Sqlx then takes it for open, and
             // no other could ever begin on that connection.
-            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_with(writing)
-            .await?;
-        migrator().run(&writer).await?;
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
+        let writer = connect(&writer, &options.clone().journal_mode(SqliteJournalMode::Wal)).await?;
+        migrate(&writer).await?;
         let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })
     }
@@ -82,6 +87,20 @@ impl SqliteDatabase {
     }
 }
 
+/// Connects, and tries again while the file is locked: SQLite waits for most locks itself, but not for the one that it
+/// needs to begin a write-ahead log, which of two servers that start at once on a new file one must wait for.
+async fn connect(pool: &SqlitePoolOptions, options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let end = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match pool.clone().connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(BUSY) && Instant::now() < end => {
+                sleep(BUSY_PAUSE).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
 /// What makes the tables. It has its own table for what ran, and passes over what a newer program ran: migrations only
 /// add.
 fn migrator() -> Migrator {
@@ -89,6 +108,15 @@ fn migrator() -> Migrator {
     migrator.dangerous_set_table_name("_sluice_backend_migrations");
     migrator.set_ignore_missing(true);
     migrator
+}
+
+/// In one transaction, for sqlx takes no lock of its own on SQLite: of two servers that start at once, one waits.
+async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    // As `run`, whose future no task could take.
+    migrator().run_direct(None, &mut *transaction, false).await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 #[async_trait]

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Row, SqlitePool};
 use tempfile::TempDir;
 
-use super::{SqliteDatabase, media, migrator, uploads};
+use super::{SqliteDatabase, media, migrate, migrator, uploads};
 use crate::db::{
     BeginError, Database,
     contract::{
@@ -88,9 +88,24 @@ async fn migrates_down_and_up_again() {
     assert!(before.contains(&"content".to_owned()), "{before:?}");
     migrator().undo(&database.writer, 0).await.unwrap();
     assert_eq!(tables(&database.writer).await, ["_sluice_backend_migrations"]);
-    migrator().run(&database.writer).await.unwrap();
+    migrate(&database.writer).await.unwrap();
     assert_eq!(tables(&database.writer).await, before);
     Server::new(&database).upload(1, 1, Some(&token(1, &[1])), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_start_at_once_both_start() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let path = path(&folder);
+            tokio::spawn(async move { SqliteDatabase::open(&path).await })
+        };
+        let (one, other) = tokio::join!(open(), open());
+        let (one, other) = (one.unwrap().unwrap(), other.unwrap().unwrap());
+        Server::new(&one).upload(1, 1, None, 0).await;
+        assert!(other.content(muid(1)).await.unwrap().is_some());
+    }
 }
 
 #[tokio::test]
