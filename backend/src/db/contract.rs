@@ -12,7 +12,7 @@ macro_rules! database_tests {
             $open;
             media::tells_what_was_stored, media::nobody_changes_the_row_of_another,
             media::the_first_preferred_owner_speaks_for_a_content, media::lists_all_of_some_owners_newest_first,
-            media::notes_each_key_once,
+            media::notes_and_forgets_keys,
             uploads::leaves_no_trace_of_a_failed_upload, uploads::stores_equal_content_once,
             uploads::replaces_a_copy_that_is_not_whole,
             uploads::replaces_a_copy_that_is_sealed_otherwise, uploads::a_store_that_fails_changes_nothing,

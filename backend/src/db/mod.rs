@@ -31,6 +31,9 @@ pub trait Database: Send + Sync {
     /// Notes that `key` is in use from now on; a second time changes nothing.
     async fn note_key(&self, key: &KeyUse) -> Result<(), DbError>;
 
+    /// Forgets that `key` is in use. False: it was not.
+    async fn forget_key(&self, key: &KeyUse) -> Result<bool, DbError>;
+
     /// Starts an upload: a pending content row with a lease and, for a paid one, a held use in each of its token's
     /// counters. Uploads of the token whose lease is over give theirs back first.
     async fn begin_upload(&self, upload: &NewUpload, now: OffsetDateTime) -> Result<ContentId, BeginError>;

@@ -140,6 +140,15 @@ impl Database for SqliteDatabase {
         Ok(())
     }
 
+    async fn forget_key(&self, key: &KeyUse) -> Result<bool, DbError> {
+        let deleted = sqlx::query("DELETE FROM key_use WHERE name = ? AND fingerprint = ?")
+            .bind(&key.name)
+            .bind(&key.fingerprint)
+            .execute(&self.writer)
+            .await?;
+        Ok(deleted.rows_affected() > 0)
+    }
+
     async fn begin_upload(&self, upload: &NewUpload, now: OffsetDateTime) -> Result<ContentId, BeginError> {
         let mut tx = self.begin().await?;
         let content = uploads::begin(&mut tx, upload, now).await?;

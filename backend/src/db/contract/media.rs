@@ -128,7 +128,7 @@ pub(crate) async fn lists_all_of_some_owners_newest_first(db: &dyn Database) {
     assert_eq!(names(&db.all_owned(&[]).await.unwrap()), [""; 0]);
 }
 
-pub(crate) async fn notes_each_key_once(db: &dyn Database) {
+pub(crate) async fn notes_and_forgets_keys(db: &dyn Database) {
     let key = |name: &str, fingerprint: &str| KeyUse { name: name.to_owned(), fingerprint: fingerprint.to_owned() };
     assert_eq!(db.keys_in_use().await.unwrap(), []);
     let keys = [key("JWT_KEY", "aa"), key("LOCAL_ENCRYPTION_KEY", "aa"), key("LOCAL_ENCRYPTION_KEY", "bb")];
@@ -136,4 +136,7 @@ pub(crate) async fn notes_each_key_once(db: &dyn Database) {
         db.note_key(key).await.unwrap();
     }
     assert_eq!(db.keys_in_use().await.unwrap(), keys);
+    assert!(db.forget_key(&keys[1]).await.unwrap());
+    assert!(!db.forget_key(&keys[1]).await.unwrap());
+    assert_eq!(db.keys_in_use().await.unwrap(), [keys[0].clone(), keys[2].clone()]);
 }

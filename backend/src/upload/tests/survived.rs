@@ -302,6 +302,10 @@ impl Database for LostAnswer {
         self.0.note_key(key).await
     }
 
+    async fn forget_key(&self, key: &KeyUse) -> Result<bool, DbError> {
+        self.0.forget_key(key).await
+    }
+
     async fn begin_upload(&self, upload: &NewUpload, now: OffsetDateTime) -> Result<ContentId, BeginError> {
         self.0.begin_upload(upload, now).await
     }
