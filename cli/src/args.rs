@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     client::ClientCommand,
     config::{Flags, Parts},
+    key_use::KeysCommand,
     logging::LogLevel,
 };
 
@@ -33,6 +34,9 @@ pub enum Command {
     Backend(BackendArgs),
     /// Check the configuration and print what it comes to, without its keys
     CheckConfig(FileArgs),
+    /// See which keys the databases were used with, and give one up
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// What clients do.
     #[command(flatten)]
     Client(ClientCommand),
@@ -52,15 +56,9 @@ pub struct FileArgs {
 /// `sluice up`
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// Where from.
+    /// `sluice gateway` has the same.
     #[command(flatten)]
-    pub files: FileArgs,
-    /// Where the gateway listens for clients [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// Where it listens for whoever runs it [default: 127.0.0.1:8082]
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin_listen: Option<SocketAddr>,
+    pub gateway: GatewayArgs,
     /// Where the media server listens [default: 127.0.0.1:8083]
     #[arg(long, value_name = "ADDRESS")]
     pub backend_listen: Option<SocketAddr>,
@@ -78,7 +76,7 @@ pub struct GatewayArgs {
     /// Where from.
     #[command(flatten)]
     pub files: FileArgs,
-    /// Where it listens for clients [default: 127.0.0.1:8081]
+    /// Where the gateway listens for clients [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// Where it listens for whoever runs it [default: 127.0.0.1:8082]
@@ -117,9 +115,7 @@ impl FileArgs {
 
 impl From<UpArgs> for ConfigArgs {
     fn from(args: UpArgs) -> Self {
-        let mut config = args.files.into_config(Parts::All);
-        config.flags.listen = args.listen;
-        config.flags.admin_listen = args.admin_listen;
+        let mut config = Self { parts: Parts::All, ..args.gateway.into() };
         config.flags.backend_listen = args.backend_listen;
         config.flags.price_sat = args.price_sat;
         config.flags.max_mb = args.max_mb;

@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod data_dir;
 pub mod files;
+pub mod key_use;
 pub mod keys;
 pub mod logging;
 pub mod server;

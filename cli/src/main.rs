@@ -12,9 +12,11 @@ use sluice::{
     check_config,
     client::{self, ClientCommand},
     config::{self, ConfigError, Parts, Settings},
+    key_use::{self, KeysCommand},
     logging::{self, LogFormat, LogLevel},
     server,
 };
+use sluice_common::keys::KeyUse;
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Command::Gateway(args) => serve(args.into(), log_level),
         Command::Backend(args) => serve(args.into(), log_level),
         Command::CheckConfig(args) => check(args.into_config(Parts::All), log_level),
+        Command::Keys(command) => run_keys(command, log_level),
         Command::Client(command) => run_client(command, log_level),
     };
     match done {
@@ -54,6 +57,22 @@ fn check(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
     let settings = load(args, log_level)?;
     logging::init(LogLevel::Warn, LogFormat::Text);
     Ok(check_config::run(&settings, &mut io::stdout().lock())?)
+}
+
+fn run_keys(command: KeysCommand, log_level: Option<LogLevel>) -> anyhow::Result<()> {
+    logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text);
+    let (files, forgotten) = match command {
+        KeysCommand::List(files) => (files, None),
+        KeysCommand::Forget { name, fingerprint, files } => (files, Some(KeyUse { name, fingerprint })),
+    };
+    let settings = load(files.into_config(Parts::All), log_level)?;
+    let mut out = io::stdout();
+    Ok(Runtime::new()?.block_on(async {
+        match forgotten {
+            None => key_use::list(&settings, &mut out).await,
+            Some(key) => key_use::forget(&settings, &key, &mut out).await,
+        }
+    })?)
 }
 
 fn run_client(command: ClientCommand, log_level: Option<LogLevel>) -> anyhow::Result<()> {

@@ -42,7 +42,7 @@ impl GatewayDb {
     }
 
     /// The keys in use.
-    pub async fn keys_in_use(&self) -> Result<Vec<KeyUse>, sqlx::Error> {
+    pub async fn keys_in_use(&self) -> Result<Vec<KeyUse>, KeyUseError> {
         let rows: Vec<(String, String)> =
             query_as("SELECT name, fingerprint FROM gateway_key_use ORDER BY name, fingerprint")
                 .fetch_all(self.reader())
@@ -51,7 +51,7 @@ impl GatewayDb {
     }
 
     /// Forgets that `key` is in use: from now on the gateway starts without it. False: it was not in use.
-    pub async fn forget_key(&self, key: &KeyUse) -> Result<bool, sqlx::Error> {
+    pub async fn forget_key(&self, key: &KeyUse) -> Result<bool, KeyUseError> {
         let mut transaction = self.write().await?;
         let deleted = query("DELETE FROM gateway_key_use WHERE name = $1 AND fingerprint = $2")
             .bind(&key.name)

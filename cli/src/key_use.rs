@@ -1,0 +1,247 @@
+//! `sluice keys`: which keys the databases were used with, and giving one up.
+//!
+//! A start without one of them is refused, so that no key is lost or changed unnoticed. One that is gone for good, or
+//! that nothing needs any more, is forgotten here.
+
+use std::io::{self, Write};
+
+use clap::Subcommand;
+use sluice_backend::db::{Database, DbError, SqliteDatabase};
+use sluice_common::keys::KeyUse;
+use sluice_gateway::db::{
+    GatewayDb, OpenError,
+    key_use::{self, configured},
+};
+
+use crate::{
+    args::FileArgs,
+    config::Settings,
+    keys::{self, KeyError},
+    server::{self, RunError},
+};
+
+/// `sluice keys`
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List the keys that the databases were used with: database, name, fingerprint, and whether it is configured
+    List(FileArgs),
+    /// Start without this key from now on: it is gone for good, or nothing that depends on it is wanted any more
+    Forget {
+        /// As `sluice keys list` names it
+        name: String,
+        /// Its fingerprint, 16 hexadecimal digits
+        fingerprint: String,
+        /// Where from.
+        #[command(flatten)]
+        files: FileArgs,
+    },
+}
+
+/// Why keys are not listed, or not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyUseError {
+    /// Nothing was started with these settings yet.
+    #[error("there is no database yet: neither {gateway} nor {backend}")]
+    NoDatabase {
+        /// The gateway's.
+        gateway: String,
+        /// The media server's.
+        backend: String,
+    },
+    /// It is needed.
+    #[error("{name} {fingerprint} is configured: take it out of the configuration first")]
+    Configured {
+        /// Its name.
+        name: String,
+        /// Its fingerprint.
+        fingerprint: String,
+    },
+    /// No database has it.
+    #[error("no database was used with {name} {fingerprint}: `sluice keys list` shows all keys")]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// Its fingerprint.
+        fingerprint: String,
+    },
+    /// A configured key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The media server's settings.
+    #[error(transparent)]
+    Settings(#[from] RunError),
+    /// The gateway's database.
+    #[error(transparent)]
+    OpenGateway(#[from] OpenError),
+    /// The gateway's database.
+    #[error(transparent)]
+    Gateway(#[from] key_use::KeyUseError),
+    /// The media server's database.
+    #[error(transparent)]
+    Backend(#[from] DbError),
+    /// Standard output.
+    #[error("standard output: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Writes a line for each key that a database was used with.
+pub async fn list(settings: &Settings, out: &mut (dyn Write + Send)) -> Result<(), KeyUseError> {
+    for database in databases(settings).await? {
+        for key in database.in_use().await? {
+            let state = if database.configured.contains(&key) { "configured" } else { "missing" };
+            writeln!(out, "{:<8} {:<20} {} {state}", database.name, key.name, key.fingerprint)?;
+        }
+        database.close().await;
+    }
+    Ok(out.flush()?)
+}
+
+/// Has every database forget `key`, which must not be configured, and writes what that means.
+pub async fn forget(settings: &Settings, key: &KeyUse, out: &mut (dyn Write + Send)) -> Result<(), KeyUseError> {
+    let KeyUse { name, fingerprint } = key.clone();
+    let databases = databases(settings).await?;
+    if databases.iter().any(|database| database.configured.contains(key)) {
+        return Err(KeyUseError::Configured { name, fingerprint });
+    }
+    let mut forgot = false;
+    for database in databases {
+        if database.forget(key).await? {
+            forgot = true;
+            writeln!(out, "the database of the {} forgot {name} {fingerprint}", database.name)?;
+        }
+        database.close().await;
+    }
+    if !forgot {
+        return Err(KeyUseError::Unknown { name, fingerprint });
+    }
+    if let Some(loss) = loss(&name) {
+        writeln!(out, "without this key, {loss}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What no longer works without a key.
+fn loss(name: &str) -> Option<&'static str> {
+    match name {
+        "SLUICE_MASTER_KEYS" => Some(
+            "tokens that were made with it are refused, and files that were stored with such a token, and with no login, \
+             are out of reach",
+        ),
+        "JWT_KEY" => Some("logins that were made with it have ended: their owners log in again"),
+        "LOCAL_ENCRYPTION_KEY" => Some("files that were stored with it cannot be read"),
+        "wallet_key" => Some("unpaid invoices that were made with it cannot be paid; tokens that are paid stay good"),
+        _ => None,
+    }
+}
+
+/// A database that is there, and the keys of the part that uses it.
+struct InUse {
+    name: &'static str,
+    kind: Kind,
+    configured: Vec<KeyUse>,
+}
+
+enum Kind {
+    Gateway(GatewayDb),
+    Backend(SqliteDatabase),
+}
+
+/// The databases that are there, which are one alone where the parts run on two machines.
+async fn databases(settings: &Settings) -> Result<Vec<InUse>, KeyUseError> {
+    let (gateway, backend) = (settings.gateway_database(), settings.backend_database());
+    let mut databases = Vec::new();
+    if gateway.path().exists() {
+        databases.push(InUse {
+            name: "gateway",
+            configured: configured(&keys::master_keys(settings)?, &keys::wallet_key(settings)?),
+            kind: Kind::Gateway(GatewayDb::open(gateway.path()).await?),
+        });
+    }
+    if backend.path().exists() {
+        let config = server::backend_config(settings, keys::master_keys(settings)?)?;
+        databases.push(InUse {
+            name: "backend",
+            configured: sluice_backend::keys::configured(&config),
+            kind: Kind::Backend(SqliteDatabase::open(backend.path()).await?),
+        });
+    }
+    if databases.is_empty() {
+        return Err(KeyUseError::NoDatabase { gateway: gateway.to_string(), backend: backend.to_string() });
+    }
+    Ok(databases)
+}
+
+impl InUse {
+    async fn in_use(&self) -> Result<Vec<KeyUse>, KeyUseError> {
+        Ok(match &self.kind {
+            Kind::Gateway(db) => db.keys_in_use().await?,
+            Kind::Backend(db) => db.keys_in_use().await?,
+        })
+    }
+
+    async fn forget(&self, key: &KeyUse) -> Result<bool, KeyUseError> {
+        Ok(match &self.kind {
+            Kind::Gateway(db) => db.forget_key(key).await?,
+            Kind::Backend(db) => db.forget_key(key).await?,
+        })
+    }
+
+    async fn close(&self) {
+        match &self.kind {
+            Kind::Gateway(db) => db.close().await,
+            Kind::Backend(db) => db.close().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    async fn listed(settings: &Settings) -> String {
+        let mut out = Vec::new();
+        list(settings, &mut out).await.unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    async fn start_gateway(settings: &Settings) -> bool {
+        let db = GatewayDb::open(settings.gateway_database().path()).await.unwrap();
+        let configured = configured(&keys::master_keys(settings).unwrap(), &keys::wallet_key(settings).unwrap());
+        let started = db.check_keys(&configured).await.is_ok();
+        db.close().await;
+        started
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_gone_is_forgotten_and_one_that_is_configured_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
+        assert!(matches!(list(&settings, &mut Vec::new()).await, Err(KeyUseError::NoDatabase { .. })));
+        keys::make_missing(&settings).unwrap();
+        assert!(start_gateway(&settings).await);
+        let before = listed(&settings).await;
+        assert_eq!(before.matches("configured").count(), 2, "{before}");
+
+        fs::write(dir.path().join("keys/wallet.key"), "5a".repeat(32)).unwrap();
+        assert!(!start_gateway(&settings).await);
+        let now = listed(&settings).await;
+        let missing = now.lines().find(|line| line.ends_with("missing")).unwrap();
+        let [_, name, fingerprint, _] = missing.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{missing}") };
+        let lost = KeyUse { name: name.to_owned(), fingerprint: fingerprint.to_owned() };
+        let mut out = Vec::new();
+        forget(&settings, &lost, &mut out).await.unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("gateway forgot wallet_key") && out.contains("invoices"), "{out}");
+        let error = forget(&settings, &lost, &mut Vec::new()).await.unwrap_err();
+        assert!(matches!(error, KeyUseError::Unknown { .. }), "{error}");
+
+        assert!(start_gateway(&settings).await);
+        for key in configured(&keys::master_keys(&settings).unwrap(), &keys::wallet_key(&settings).unwrap()) {
+            let error = forget(&settings, &key, &mut Vec::new()).await.unwrap_err();
+            assert!(matches!(error, KeyUseError::Configured { .. }), "{error}");
+        }
+        assert_eq!(listed(&settings).await.matches("configured").count(), 2);
+    }
+}
