@@ -1,4 +1,6 @@
-//! How large an upload may be.
+//! How large an upload may be, and how much of one is read that was refused.
+
+use std::time::Duration;
 
 /// Bytes in what every limit and every token calls 1 MB.
 pub const BYTES_PER_MB: u64 = 1_048_576;
@@ -18,6 +20,22 @@ pub const MAX_DESCRIPTION_BYTES: usize = 16_384;
 
 /// The most tags that one upload may carry.
 pub const MAX_TAGS: usize = 64;
+
+/// The longest time that a body is read on and thrown away after an early answer. Most clients see the answer only once
+/// they have sent all. The server behind a gateway must not give up before the gateway does, so both have these bounds.
+pub const MAX_DRAIN_TIME: Duration = Duration::from_secs(120);
+
+/// The longest time without a byte of such a body.
+pub const MAX_DRAIN_IDLE: Duration = Duration::from_secs(10);
+
+/// The same for a request with `Expect`: who waits for a 100 closes, who does not wait is sending.
+pub const MAX_DRAIN_IDLE_AFTER_EXPECT: Duration = Duration::from_secs(1);
+
+/// How many such bodies a server reads on at once.
+pub const MAX_DRAINS: usize = 256;
+
+/// The fewest bytes that [`drain_bytes`] gives.
+const MIN_DRAIN_BYTES: u64 = 64 * BYTES_PER_MB;
 
 /// The limits of the upload routes that cost nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +65,12 @@ pub fn body_too_large(declared_bytes: u64, max_upload_bytes: u64) -> bool {
     declared_bytes > max_upload_bytes.saturating_add(MAX_FORM_OVERHEAD_BYTES)
 }
 
+/// The most bytes of a refused body that are read on, by a server whose largest upload has `max_upload_bytes`: twice as
+/// much and a form, for what is refused for its size is longer than that upload, and never less than 64 MiB.
+pub fn drain_bytes(max_upload_bytes: u64) -> u64 {
+    max_upload_bytes.saturating_mul(2).saturating_add(MAX_FORM_OVERHEAD_BYTES).max(MIN_DRAIN_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +83,14 @@ mod tests {
         assert_eq!(limits.max_upload_bytes(), 1_048_576);
         limits.max_free_upload_mb = u64::MAX;
         assert_eq!(limits.max_upload_bytes(), u64::MAX);
+    }
+
+    #[test]
+    fn drains_more_than_the_largest_upload() {
+        assert_eq!(drain_bytes(0), 64 * BYTES_PER_MB);
+        assert_eq!(drain_bytes(31 * BYTES_PER_MB), 64 * BYTES_PER_MB);
+        assert_eq!(drain_bytes(500 * BYTES_PER_MB), 1_001 * BYTES_PER_MB);
+        assert_eq!(drain_bytes(u64::MAX), u64::MAX);
     }
 
     #[test]

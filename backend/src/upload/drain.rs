@@ -19,6 +19,7 @@ use axum::{
 use http::header::EXPECT;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+use sluice_common::limits::{MAX_DRAIN_IDLE, MAX_DRAIN_IDLE_AFTER_EXPECT, MAX_DRAIN_TIME, MAX_DRAINS, drain_bytes};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 /// How long, how much and how many bodies are drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainLimits {
-    /// The most bytes of one body: about the largest upload that is allowed.
+    /// The most bytes of one body.
     pub max_bytes: u64,
     /// The longest time for one body.
     pub max_time: Duration,
@@ -45,11 +46,11 @@ impl DrainLimits {
     /// The limits for a server whose largest upload has `max_upload_bytes`.
     pub fn for_uploads_of(max_upload_bytes: u64) -> Self {
         Self {
-            max_bytes: max_upload_bytes.saturating_add(sluice_common::limits::MAX_FORM_OVERHEAD_BYTES),
-            max_time: Duration::from_secs(60),
-            max_idle: Duration::from_secs(5),
-            max_idle_after_expect: Duration::from_secs(1),
-            at_once: 64,
+            max_bytes: drain_bytes(max_upload_bytes),
+            max_time: MAX_DRAIN_TIME,
+            max_idle: MAX_DRAIN_IDLE,
+            max_idle_after_expect: MAX_DRAIN_IDLE_AFTER_EXPECT,
+            at_once: MAX_DRAINS,
         }
     }
 }
