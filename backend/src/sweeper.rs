@@ -32,10 +32,10 @@ pub async fn run(db: Arc<dyn Database>, store: Arc<dyn BlobStore>, every: Durati
 /// cannot be removed is logged and stays, with its row.
 pub async fn sweep_once(db: &dyn Database, store: &dyn BlobStore, now: OffsetDateTime) -> Result<usize, DbError> {
     let mut removed = 0;
+    let mut last = None;
     loop {
-        let copies = db.discarded(BATCH, now).await?;
-        let before = removed;
-        for copy in copies.iter().filter(|copy| copy.store == store.kind()) {
+        let copies = db.discarded(store.kind(), last, BATCH, now).await?;
+        for copy in &copies {
             match store.delete(&copy.store_key).await {
                 Ok(()) => {
                     db.forget(copy.id).await?;
@@ -44,7 +44,9 @@ pub async fn sweep_once(db: &dyn Database, store: &dyn BlobStore, now: OffsetDat
                 Err(error) => tracing::error!(%error, content = copy.id.0, "cannot remove a discarded copy"),
             }
         }
-        if copies.len() < BATCH as usize || removed == before {
+        // Those that cannot be removed hide none of the rest.
+        last = copies.last().map(|copy| copy.id);
+        if copies.len() < BATCH as usize {
             return Ok(removed);
         }
     }
@@ -120,17 +122,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_removed_keeps_its_row() {
+    async fn what_cannot_be_removed_keeps_its_row_and_hides_no_other() {
         let rig = rig().await;
         let now = OffsetDateTime::now_utc();
+        let mut stuck = vec![];
+        for _ in 0..BATCH {
+            let (_, key) = rig.pending(now, 1).await;
+            let path = rig.folder.path().join("files").join(key.as_str());
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap(); // No file: removing it fails.
+            stuck.push(path);
+        }
         let (_, key) = rig.pending(now, 1).await;
-        let path = rig.folder.path().join("files").join(key.as_str());
-        std::fs::remove_file(&path).unwrap();
-        std::fs::create_dir(&path).unwrap(); // No file: removing it fails.
         let later = now + Duration::from_secs(2);
-        assert_eq!(sweep_once(&*rig.db, &*rig.store, later).await.unwrap(), 0);
-        std::fs::remove_dir(&path).unwrap();
         assert_eq!(sweep_once(&*rig.db, &*rig.store, later).await.unwrap(), 1);
+        assert!(!rig.has(&key).await);
+        for path in &stuck {
+            std::fs::remove_dir(path).unwrap();
+        }
+        assert_eq!(sweep_once(&*rig.db, &*rig.store, later).await.unwrap(), stuck.len());
     }
 
     #[tokio::test]

@@ -16,15 +16,12 @@ pub use self::{
     },
     sqlite::SqliteDatabase,
 };
-use crate::store::BlobStore;
+use crate::store::{BlobStore, StoreKind};
 
 /// The rows of the media server. Times are the caller's, so that a test can set the clock. Every implementation passes
 /// the same contract suite.
 #[async_trait]
 pub trait Database: Send + Sync {
-    /// Whether it can be asked.
-    async fn ping(&self) -> Result<(), DbError>;
-
     /// The fingerprints of the keys that rows depend on.
     async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError>;
 
@@ -57,9 +54,16 @@ pub trait Database: Send + Sync {
     /// Ends a pending upload that failed: gives its use back and marks its copy discarded. On any other row: nothing.
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError>;
 
-    /// At most `limit` copies to remove: discarded ones, and pending ones whose lease is over, which are marked
-    /// discarded (and their uses given back) by this call, so that none of them can be committed any more.
-    async fn discarded(&self, limit: u32, now: OffsetDateTime) -> Result<Vec<DiscardedCopy>, DbError>;
+    /// At most `limit` copies to remove from this kind of store: discarded ones, and pending ones whose lease is over,
+    /// which are marked discarded (and their uses given back) by this call, so that none of them can be committed any
+    /// more. In the order of their rows; with `after`, those behind that row.
+    async fn discarded(
+        &self,
+        store: StoreKind,
+        after: Option<ContentId>,
+        limit: u32,
+        now: OffsetDateTime,
+    ) -> Result<Vec<DiscardedCopy>, DbError>;
 
     /// Removes the row of a discarded copy, once the copy is gone. On any other row: nothing.
     async fn forget(&self, content: ContentId) -> Result<(), DbError>;
@@ -70,9 +74,6 @@ pub trait Database: Send + Sync {
     /// The row of `muid` that speaks for it: the first of `preferred` that owns it, else the oldest public one, else the
     /// oldest.
     async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError>;
-
-    /// The row of `muid` that `owner` has.
-    async fn owned(&self, muid: Muid, owner: &Owner) -> Result<Option<Media>, DbError>;
 
     /// All rows of any of `owners`, newest first.
     async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError>;

@@ -201,9 +201,7 @@ impl Content {
 pub struct DiscardedCopy {
     /// The row.
     pub id: ContentId,
-    /// Which store has it.
-    pub store: StoreKind,
-    /// Its key there.
+    /// Its key in its store.
     pub store_key: StoreKey,
 }
 

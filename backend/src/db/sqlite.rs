@@ -23,10 +23,14 @@ use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, KeyUse, Media,
     NewUpload, Owner, PaidUse, TokenUse,
 };
-use crate::store::BlobStore;
+use crate::store::{BlobStore, StoreKind};
 
 /// How long a statement waits while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait for a connection that others have. Well within the lease of an upload, so that whoever waits to
+/// renew it can try again.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The code of SQLite's `SQLITE_BUSY`: <https://sqlite.org/rescode.html#busy>.
 const BUSY: &str = "5";
@@ -62,7 +66,7 @@ impl SqliteDatabase {
             .busy_timeout(BUSY_TIMEOUT)
             .synchronous(SqliteSynchronous::Full)
             .disable_statement_logging();
-        let pool = || SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
+        let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
         let writer = pool()
             .max_connections(1)
             // SQLite may end a transaction itself, for instance where the disk is full. Sqlx then takes it for open, and
@@ -121,11 +125,6 @@ async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
 
 #[async_trait]
 impl Database for SqliteDatabase {
-    async fn ping(&self) -> Result<(), DbError> {
-        sqlx::query("SELECT 1").execute(&self.readers).await?;
-        Ok(())
-    }
-
     async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError> {
         let rows = sqlx::query("SELECT * FROM key_use ORDER BY name, fingerprint").fetch_all(&self.readers).await?;
         rows.iter().map(rows::key_use).collect()
@@ -184,10 +183,16 @@ impl Database for SqliteDatabase {
         Ok(())
     }
 
-    async fn discarded(&self, limit: u32, now: OffsetDateTime) -> Result<Vec<DiscardedCopy>, DbError> {
+    async fn discarded(
+        &self,
+        store: StoreKind,
+        after: Option<ContentId>,
+        limit: u32,
+        now: OffsetDateTime,
+    ) -> Result<Vec<DiscardedCopy>, DbError> {
         let mut tx = self.begin().await?;
         uploads::end_leases(&mut tx, now).await?;
-        let copies = uploads::discarded(&mut tx, limit).await?;
+        let copies = uploads::discarded(&mut tx, store, after, limit).await?;
         tx.commit().await?;
         Ok(copies)
     }
@@ -206,10 +211,6 @@ impl Database for SqliteDatabase {
 
     async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError> {
         media::first(&mut *self.readers.acquire().await?, muid, preferred).await
-    }
-
-    async fn owned(&self, muid: Muid, owner: &Owner) -> Result<Option<Media>, DbError> {
-        media::owned(&mut *self.readers.acquire().await?, muid, owner).await
     }
 
     async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError> {

@@ -39,7 +39,6 @@ pub(super) struct BodyBytes {
     since_pause: usize,
     ended: bool,
     last_byte: Instant,
-    max_idle: Duration,
     idle: Pin<Box<Sleep>>,
     interrupted: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -71,7 +70,6 @@ impl BodyBytes {
             since_pause: 0,
             ended: false,
             last_byte: Instant::now(),
-            max_idle: MAX_IDLE,
             idle: Box::pin(tokio::time::sleep(MAX_IDLE)),
             interrupted: Box::pin(interrupted.cancelled_owned()),
         }
@@ -105,7 +103,7 @@ impl BodyBytes {
             return Poll::Ready(UploadError::Interrupted);
         }
         while self.idle.as_mut().poll(cx).is_ready() {
-            let end = self.last_byte + self.max_idle;
+            let end = self.last_byte + MAX_IDLE;
             if end <= Instant::now() {
                 return Poll::Ready(UploadError::IncompleteBody);
             }
@@ -228,20 +226,19 @@ mod tests {
         assert!(given > MAX_FORM_OVERHEAD_BYTES && given <= MAX_FORM_OVERHEAD_BYTES + 2 * UNSORTED_LEN, "{given}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn gives_up_when_nothing_comes() {
-        let idle = Duration::from_millis(200);
-        let once = stream::once(async move {
-            tokio::time::sleep(idle / 2).await;
+        let once = stream::once(async {
+            tokio::time::sleep(MAX_IDLE / 2).await;
             Ok::<_, std::io::Error>(Bytes::from_static(b"1"))
         });
-        let body = bytes_of(Body::from_stream(once.chain(stream::pending())));
-        let mut body = BodyBytes { max_idle: idle, idle: Box::pin(tokio::time::sleep(idle)), ..body };
+        let mut body = bytes_of(Body::from_stream(once.chain(stream::pending())));
         let start = Instant::now();
         assert_eq!(body.next().await.unwrap().unwrap(), "1");
         assert!(matches!(body.next().await, Some(Err(UploadError::IncompleteBody))));
-        // A whole idle time after the byte.
-        assert!(start.elapsed() >= idle + idle / 2, "{:?}", start.elapsed());
+        // A whole idle time after the byte. Timers have milliseconds.
+        let rest = start.elapsed() - (MAX_IDLE + MAX_IDLE / 2);
+        assert!(rest <= Duration::from_millis(2), "{rest:?}");
         assert!(body.next().await.is_none());
     }
 

@@ -13,12 +13,15 @@ mod pipeline;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::{Body, HttpBody};
 use sluice_common::{dare::DataKey, limits::body_too_large, secret::Secret};
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, oneshot};
+use tokio::{
+    sync::{Mutex, oneshot},
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::error::UploadError;
@@ -29,8 +32,8 @@ use crate::{
     sweeper,
 };
 
-/// How long nobody may sweep an upload that has not been heard of; it is renewed three times as often.
-const LEASE: Duration = Duration::from_secs(30);
+/// How long nobody may sweep an upload that has not been heard of. It is renewed when a third of it is over.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 /// The key that copies are sealed under.
 #[derive(Debug, Clone)]
@@ -130,22 +133,31 @@ impl Uploads {
             Ok(content) => content,
             Err(error) => return answer(Err(error.into())),
         };
-        let finished = match self.store_copy(content, &upload, order, boundary, body).await {
-            Ok(finished) => finished,
+        let lease_lost = CancellationToken::new();
+        let committing = async {
+            let body = BodyBytes::new(body, lease_lost.clone());
+            let finished = self.store_copy(content, &upload, order, boundary, body).await?;
+            Ok(self.db.commit_upload(&finished, &*self.store, OffsetDateTime::now_utc()).await)
+        };
+        // The keeper never ends the upload itself: a store's call that is cut off could still make its file later. And
+        // it goes on to the end, for a commit may have to wait for others.
+        let committed = tokio::select! {
+            committed = committing => committed,
+            never = self.keep_lease(content, &lease_lost) => match never {},
+        };
+        match committed {
+            Ok(Ok(media)) => answer(Ok(media)),
             Err(error) => {
                 self.give_up(content).await;
                 answer(Err(error));
                 return self.remove(content, &upload.store_key).await;
             }
-        };
-        match self.db.commit_upload(&finished, &*self.store, OffsetDateTime::now_utc()).await {
-            Ok(media) => answer(Ok(media)),
-            Err(error @ CommitError::LeaseLost) => {
+            Ok(Err(error @ CommitError::LeaseLost)) => {
                 answer(Err(error.into()));
                 return self.remove(content, &upload.store_key).await;
             }
             // It may have been stored all the same, so nothing is removed but what the rows give up.
-            Err(error) => {
+            Ok(Err(error)) => {
                 self.give_up(content).await;
                 answer(Err(error.into()));
             }
@@ -153,31 +165,22 @@ impl Uploads {
         self.sweep().await;
     }
 
-    /// Reads the form and stores its file, while the lease is renewed.
+    /// Reads the form and stores its file.
     async fn store_copy(
         &self,
         content: ContentId,
         upload: &NewUpload,
         order: UploadOrder,
         boundary: String,
-        body: Body,
+        body: BodyBytes,
     ) -> Result<FinishedUpload, UploadError> {
         let data_key = match (&self.sealing_key, &upload.sealing) {
             (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
             _ => None,
         };
-        let lease_lost = CancellationToken::new();
-        let body = BodyBytes::new(body, lease_lost.clone());
         let mut pipeline = Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key);
-        let storing = async {
-            let form = form::read(body, boundary, order.max_upload_bytes, &mut pipeline).await?;
-            Ok::<_, UploadError>((form, pipeline.finish().await?))
-        };
-        // The keeper never ends the upload itself: a store's call that is cut off could still make its file later.
-        let (form, stored) = tokio::select! {
-            stored = storing => stored?,
-            never = self.keep_lease(content, lease_lost) => match never {},
-        };
+        let form = form::read(body, boundary, order.max_upload_bytes, &mut pipeline).await?;
+        let stored = pipeline.finish().await?;
         let fields = form.fields;
         Ok(FinishedUpload {
             content,
@@ -199,15 +202,23 @@ impl Uploads {
     }
 
     /// Renews the lease for ever; when it is lost says so, once.
-    async fn keep_lease(&self, content: ContentId, lost: CancellationToken) -> std::convert::Infallible {
+    ///
+    /// A try takes a third of the lease at most, so another one begins before it is over, whatever became of the first.
+    async fn keep_lease(&self, content: ContentId, lost: &CancellationToken) -> Infallible {
+        let mut pause = self.lease / 3;
         loop {
-            tokio::time::sleep(self.lease / 3).await;
-            match self.db.renew_lease(content, OffsetDateTime::now_utc() + self.lease).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                // There are two more tries before it is over.
-                Err(error) => tracing::warn!(%error, "cannot renew the lease of an upload"),
+            sleep(pause).await;
+            let renewing = self.db.renew_lease(content, OffsetDateTime::now_utc() + self.lease);
+            match timeout(self.lease / 3, renewing).await {
+                Ok(Ok(true)) => {
+                    pause = self.lease / 3;
+                    continue;
+                }
+                Ok(Ok(false)) => break,
+                Ok(Err(error)) => tracing::warn!(%error, "cannot renew the lease of an upload"),
+                Err(_) => tracing::warn!("the lease of an upload could not be renewed in time"),
             }
+            pause = self.lease / 15;
         }
         lost.cancel();
         std::future::pending().await

@@ -1,8 +1,10 @@
 //! Uploads into a real database and store. `rig` has the helpers.
 
+mod leases;
 mod refused;
 mod rig;
 mod survived;
+mod trouble;
 
 use sluice_common::{dare::Opener, limits::MAX_FORM_OVERHEAD_BYTES, muid::Muid};
 use time::OffsetDateTime;

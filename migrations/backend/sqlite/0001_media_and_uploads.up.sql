@@ -23,7 +23,7 @@ CREATE TABLE content (
 
 CREATE UNIQUE INDEX content_stored ON content (muid) WHERE state = 'stored';
 CREATE INDEX content_pending ON content (lease_until) WHERE state = 'pending';
-CREATE INDEX content_discarded ON content (id) WHERE state = 'discarded';
+CREATE INDEX content_discarded ON content (store, id) WHERE state = 'discarded';
 
 -- What an owner says of a content.
 CREATE TABLE media (

@@ -166,12 +166,18 @@ impl<'a> Server<'a> {
 
     /// Removes every copy that may be removed, as the sweeper does; their keys.
     pub(crate) async fn sweep(&self, secs: i64) -> Vec<StoreKey> {
-        let copies = self.db.discarded(100, at(secs)).await.unwrap();
+        let copies = self.db.discarded(StoreKind::Local, None, 100, at(secs)).await.unwrap();
         for copy in &copies {
             self.store.delete(&copy.store_key).await.unwrap();
             self.db.forget(copy.id).await.unwrap();
         }
         copies.into_iter().map(|copy| copy.store_key).collect()
+    }
+
+    /// What owner `who` has of file `n`.
+    pub(crate) async fn owned(&self, n: u8, who: u8) -> Option<Media> {
+        let owned = self.db.all_owned(&[owner(who)]).await.unwrap();
+        owned.into_iter().find(|media| media.muid == muid(n))
     }
 
     /// The key of the stored copy of file `n`.

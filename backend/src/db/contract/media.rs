@@ -8,7 +8,6 @@ fn names(media: &[Media]) -> Vec<&str> {
 }
 
 pub(crate) async fn tells_what_was_stored(db: &dyn Database) {
-    db.ping().await.unwrap();
     let server = Server::new(db);
     for (n, sealed) in [(1, true), (2, false)] {
         let mut new = upload(at(0), None);
@@ -48,12 +47,12 @@ pub(crate) async fn tells_what_was_stored(db: &dyn Database) {
         };
         assert_eq!(media, expected);
         assert_eq!(db.media(muid(n), &[]).await.unwrap().as_ref(), Some(&expected));
-        assert_eq!(db.owned(muid(n), &media.owner).await.unwrap().as_ref(), Some(&expected));
+        assert_eq!(server.owned(n, 1).await.as_ref(), Some(&expected));
         let content =
             Content { id, muid: muid(n), store: new.store, store_key: new.store_key, sealing: new.sealing, size: SIZE };
         assert_eq!(db.content(muid(n)).await.unwrap(), Some(content));
     }
-    assert_eq!(db.owned(muid(1), &owner(2)).await.unwrap(), None);
+    assert_eq!(server.owned(1, 2).await, None);
     assert_eq!(db.media(muid(3), &[owner(1)]).await.unwrap(), None);
     assert_eq!(db.content(muid(3)).await.unwrap(), None);
 }
@@ -61,7 +60,7 @@ pub(crate) async fn tells_what_was_stored(db: &dyn Database) {
 pub(crate) async fn nobody_changes_the_row_of_another(db: &dyn Database) {
     let server = Server::new(db);
     server.upload(1, 1, None, 0).await;
-    let first = db.owned(muid(1), &owner(1)).await.unwrap().unwrap();
+    let first = server.owned(1, 1).await.unwrap();
 
     let (content, _) = server.begin(None, 10).await.unwrap();
     let mut end = finished(content, muid(1), owner(2));
@@ -78,15 +77,15 @@ pub(crate) async fn nobody_changes_the_row_of_another(db: &dyn Database) {
         ..end.media
     };
     let second = server.commit(&end, 10).await.unwrap();
-    assert_eq!(db.owned(muid(1), &owner(1)).await.unwrap().as_ref(), Some(&first));
-    assert_eq!(db.owned(muid(1), &owner(2)).await.unwrap().as_ref(), Some(&second));
+    assert_eq!(server.owned(1, 1).await.as_ref(), Some(&first));
+    assert_eq!(server.owned(1, 2).await.as_ref(), Some(&second));
 
     // Its owner does: all that an owner says, and nothing else.
     (end.content, _) = server.begin(None, 20).await.unwrap();
     end.media.owner = owner(1);
     let changed = server.commit(&end, 20).await.unwrap();
     assert_eq!(changed, Media { owner: owner(1), created: first.created, updated: at(20), ..second });
-    assert_eq!(db.owned(muid(1), &owner(1)).await.unwrap(), Some(changed));
+    assert_eq!(server.owned(1, 1).await, Some(changed));
 }
 
 pub(crate) async fn the_first_preferred_owner_speaks_for_a_content(db: &dyn Database) {

@@ -4,7 +4,10 @@ use futures_util::future::join_all;
 use sluice_common::dare::sealed_len;
 
 use super::fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, upload};
-use crate::db::{CommitError, Database, NewUpload, Sealing};
+use crate::{
+    db::{CommitError, Database, NewUpload, Sealing},
+    store::StoreKind,
+};
 
 pub(crate) async fn leaves_no_trace_of_a_failed_upload(db: &dyn Database) {
     let server = Server::new(db);
@@ -26,7 +29,7 @@ pub(crate) async fn stores_equal_content_once(db: &dyn Database) {
     assert_eq!(server.sweep(10).await, []);
     assert_eq!(server.stored_key(1).await, Some(winner));
     for who in [1, 2] {
-        assert!(db.owned(muid(1), &owner(who)).await.unwrap().is_some(), "{who}");
+        assert!(server.owned(1, who).await.is_some(), "{who}");
     }
 }
 
@@ -44,7 +47,7 @@ pub(crate) async fn replaces_a_copy_that_is_not_whole(db: &dyn Database) {
         older = newer;
     }
     // What an owner said of it before stays.
-    assert_eq!(db.owned(muid(1), &owner(1)).await.unwrap().unwrap().created, at(0));
+    assert_eq!(server.owned(1, 1).await.unwrap().created, at(0));
 }
 
 pub(crate) async fn replaces_a_copy_that_is_sealed_otherwise(db: &dyn Database) {
@@ -78,7 +81,7 @@ pub(crate) async fn a_store_that_fails_changes_nothing(db: &dyn Database) {
     let failed = server.commit(&end, 10).await;
     assert!(matches!(failed, Err(CommitError::Store(_))), "{failed:?}");
     server.store.set_failing(false);
-    assert_eq!(db.owned(muid(1), &owner(2)).await.unwrap(), None);
+    assert_eq!(server.owned(1, 2).await, None);
     assert_eq!(server.stored_key(1).await.as_ref(), Some(&older));
     assert_eq!(server.sweep(10).await, []);
     server.commit(&end, 10).await.unwrap();
@@ -96,7 +99,7 @@ pub(crate) async fn a_late_upload_is_stored_until_it_is_swept(db: &dyn Database)
 
     let (content, key) = server.begin(None, 0).await.unwrap();
     assert_eq!(server.sweep(LEASE_SECS - 1).await, []);
-    let swept = db.discarded(100, at(LEASE_SECS)).await.unwrap();
+    let swept = db.discarded(StoreKind::Local, None, 100, at(LEASE_SECS)).await.unwrap();
     assert_eq!(swept.iter().map(|copy| (copy.id, &copy.store_key)).collect::<Vec<_>>(), [(content, &key)]);
     for forgotten in [false, true] {
         if forgotten {
@@ -124,10 +127,16 @@ pub(crate) async fn a_renewed_lease_is_not_swept(db: &dyn Database) {
 
 pub(crate) async fn sweeps_no_more_than_asked(db: &dyn Database) {
     let server = Server::new(db);
+    let mut begun = vec![];
     for secs in [0, 0, 0, 10] {
-        server.begin(None, secs).await.unwrap();
+        begun.push(server.begin(None, secs).await.unwrap().0);
     }
-    assert_eq!(db.discarded(2, at(LEASE_SECS)).await.unwrap().len(), 2);
+    let mut last = None;
+    for some in begun[..3].chunks(2).chain([&[][..]]) {
+        let copies = db.discarded(StoreKind::Local, last, 2, at(LEASE_SECS)).await.unwrap();
+        assert_eq!(copies.iter().map(|copy| copy.id).collect::<Vec<_>>(), some);
+        last = some.last().copied().or(last);
+    }
     assert_eq!(server.sweep(LEASE_SECS).await.len(), 3);
     assert_eq!(server.sweep(LEASE_SECS).await.len(), 0);
     assert_eq!(server.sweep(LEASE_SECS + 10).await.len(), 1);
@@ -165,6 +174,6 @@ pub(crate) async fn of_a_race_one_copy_is_stored(db: &dyn Database) {
     swept.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     assert_eq!(swept, keys);
     for who in 1..=RACERS {
-        assert!(db.owned(muid(1), &owner(who)).await.unwrap().is_some(), "{who}");
+        assert!(server.owned(1, who).await.is_some(), "{who}");
     }
 }

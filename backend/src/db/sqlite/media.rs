@@ -15,8 +15,6 @@ SELECT media.* FROM media LEFT JOIN json_each(?2) AS preferred ON preferred.valu
 WHERE muid = ?1
 ORDER BY preferred.key IS NULL, preferred.key, public DESC, created, owner_pub_key LIMIT 1";
 
-pub(super) const OWNED: &str = "SELECT * FROM media WHERE muid = ? AND owner_pub_key = ?";
-
 /// Parameter: owners as JSON.
 pub(super) const ALL_OWNED: &str = "\
 SELECT * FROM media WHERE owner_pub_key IN (SELECT value FROM json_each(?))
@@ -44,11 +42,6 @@ pub(super) async fn first(
     preferred: &[Owner],
 ) -> Result<Option<Media>, DbError> {
     let query = sqlx::query(FIRST).bind(muid.to_string()).bind(rows::json(preferred)?);
-    query.fetch_optional(db).await?.as_ref().map(rows::media).transpose()
-}
-
-pub(super) async fn owned(db: &mut SqliteConnection, muid: Muid, owner: &Owner) -> Result<Option<Media>, DbError> {
-    let query = sqlx::query(OWNED).bind(muid.to_string()).bind(owner.as_str());
     query.fetch_optional(db).await?.as_ref().map(rows::media).transpose()
 }
 

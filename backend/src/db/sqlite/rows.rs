@@ -42,7 +42,7 @@ pub(super) fn content(row: &SqliteRow) -> Result<Content, DbError> {
 }
 
 pub(super) fn discarded_copy(row: &SqliteRow) -> Result<DiscardedCopy, DbError> {
-    Ok(DiscardedCopy { id: ContentId(row.try_get("id")?), store: store(row)?, store_key: store_key(row)? })
+    Ok(DiscardedCopy { id: ContentId(row.try_get("id")?), store_key: store_key(row)? })
 }
 
 pub(super) fn media(row: &SqliteRow) -> Result<Media, DbError> {

@@ -9,10 +9,11 @@ use std::{
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Row, SqlitePool};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::{SqliteDatabase, media, migrate, migrator, uploads};
 use crate::db::{
-    BeginError, Database,
+    BeginError, ContentId, Database, DbError,
     contract::{
         database_tests,
         fixture::{LEASE_SECS, Server, at, finished, muid, owner, token, upload},
@@ -59,7 +60,7 @@ async fn keeps_what_it_has_in_a_file_for_this_user_only() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
     }
     database.close().await;
-    assert!(database.ping().await.is_err());
+    assert!(database.keys_in_use().await.is_err());
     // Nothing beside it any more.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     let database = SqliteDatabase::open(&path(&folder)).await.unwrap();
@@ -146,7 +147,7 @@ async fn what_was_committed_survives_a_crash() {
         let after = Server::new(&database);
         assert_eq!(after.stored_key(n).await, Some(key));
         assert_eq!(after.uses(&token, 0).await, [(n.into(), 0)]);
-        assert!(database.owned(muid(n), &owner(1)).await.unwrap().is_some());
+        assert!(after.owned(n, 1).await.is_some());
     }
 }
 
@@ -176,6 +177,17 @@ async fn writes_again_after_sqlite_ended_a_transaction_itself() {
 }
 
 #[tokio::test]
+async fn who_waits_for_the_writer_can_try_again_before_a_lease_is_over() {
+    let (_folder, db) = empty().await;
+    let _transaction = db.begin().await.unwrap();
+    tokio::time::pause();
+    let start = Instant::now();
+    let renewed = db.renew_lease(ContentId(1), at(0)).await;
+    assert!(matches!(renewed, Err(DbError::Sqlx(sqlx::Error::PoolTimedOut))), "{renewed:?}");
+    assert!(start.elapsed() < crate::upload::LEASE / 3);
+}
+
+#[tokio::test]
 async fn a_file_keeps_what_it_earned() {
     let (_folder, database) = empty().await;
     let server = Server::new(&database);
@@ -183,7 +195,7 @@ async fn a_file_keeps_what_it_earned() {
     let earned = "UPDATE media SET total_sats = 42, total_buys = 2, template = 1, width = 3, height = 4";
     sqlx::query(earned).execute(&database.writer).await.unwrap();
     server.upload(1, 1, None, 10).await;
-    let media = database.owned(muid(1), &owner(1)).await.unwrap().unwrap();
+    let media = server.owned(1, 1).await.unwrap();
     assert_eq!((media.total_sats, media.total_buys, media.template), (42, 2, true));
     assert_eq!((media.width, media.height), (Some(3), Some(4)));
     assert_eq!((media.created, media.updated), (at(0), at(10)));
@@ -199,12 +211,22 @@ async fn says_which_column_cannot_be_read() {
 }
 
 #[tokio::test]
+async fn what_another_kind_of_store_gives_up_hides_nothing() {
+    let (_folder, database) = empty().await;
+    let server = Server::new(&database);
+    let (lost, _) = server.begin(None, 0).await.unwrap();
+    database.abandon_upload(lost).await.unwrap();
+    sqlx::query("UPDATE content SET store = 'of a newer program'").execute(&database.writer).await.unwrap();
+    let (_, key) = server.begin(None, 0).await.unwrap();
+    assert_eq!(server.sweep(LEASE_SECS).await, [key]);
+}
+
+#[tokio::test]
 async fn every_query_finds_its_rows_by_an_index() {
     let (_folder, database) = empty().await;
     for sql in [
         media::STORED,
         media::FIRST,
-        media::OWNED,
         media::ALL_OWNED,
         uploads::COUNT,
         uploads::STORED_WITH,

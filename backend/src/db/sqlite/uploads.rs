@@ -10,7 +10,7 @@ use crate::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload, Media,
         NewUpload, PaidUse, Sealing, TokenUse, UseCounter,
     },
-    store::{BlobStore, StoreError},
+    store::{BlobStore, StoreError, StoreKind},
 };
 
 /// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
@@ -33,8 +33,9 @@ WHERE payment_hash = ? AND stored_at IS NULL AND state = 'pending' AND lease_unt
 /// Parameter: now.
 pub(super) const ENDED: &str = "SELECT id FROM content WHERE state = 'pending' AND lease_until <= ?";
 
-/// Parameter: limit.
-pub(super) const DISCARDED: &str = "SELECT * FROM content WHERE state = 'discarded' ORDER BY id LIMIT ?";
+/// Parameters: store, content id, limit.
+pub(super) const DISCARDED: &str = "\
+SELECT * FROM content WHERE state = 'discarded' AND store = ? AND id > ? ORDER BY id LIMIT ?";
 
 /// Parameters: content id, muid, owner. Deletes the held use if its token was charged for the owner's content before.
 pub(super) const GIVE_BACK_IF_CHARGED: &str = "\
@@ -193,8 +194,15 @@ pub(super) async fn end_leases(tx: &mut SqliteConnection, now: OffsetDateTime) -
     Ok(())
 }
 
-pub(super) async fn discarded(tx: &mut SqliteConnection, limit: u32) -> Result<Vec<DiscardedCopy>, DbError> {
-    let rows = sqlx::query(DISCARDED).bind(limit).fetch_all(tx).await?;
+pub(super) async fn discarded(
+    tx: &mut SqliteConnection,
+    store: StoreKind,
+    after: Option<ContentId>,
+    limit: u32,
+) -> Result<Vec<DiscardedCopy>, DbError> {
+    // No row has the id 0.
+    let after = after.map_or(0, |content| content.0);
+    let rows = sqlx::query(DISCARDED).bind(store.name()).bind(after).bind(limit).fetch_all(tx).await?;
     rows.iter().map(rows::discarded_copy).collect()
 }
 

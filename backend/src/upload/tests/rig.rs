@@ -63,6 +63,19 @@ impl Rig {
         assert_eq!(self.count("SELECT count(*) FROM paid_upload WHERE stored_at IS NULL").await, 0, "held uses");
     }
 
+    /// Waits until an upload is under way, one.
+    pub(super) async fn is_under_way(&self) {
+        let pending = "SELECT count(*) FROM content WHERE state = 'pending'";
+        eventually("an upload under way", async || self.count(pending).await == 1).await;
+    }
+
+    /// Waits until the lease of the one upload is renewed, once more.
+    pub(super) async fn has_its_lease_renewed(&self) {
+        let lease = "SELECT lease_until FROM content WHERE state = 'pending'";
+        let before = self.count(lease).await;
+        eventually("renewed", async || self.count(lease).await > before).await;
+    }
+
     /// One number that `sql` gives.
     pub(super) async fn count(&self, sql: &'static str) -> i64 {
         let path = self.folder.path().join("rows.db");
@@ -83,6 +96,11 @@ pub(super) fn owner(number: u8) -> Owner {
 /// A free upload of at most 32 MiB.
 pub(super) fn order() -> UploadOrder {
     UploadOrder { owner: owner(1), max_upload_bytes: 32 << 20, paid: None, public: false }
+}
+
+/// The same, on a token for one.
+pub(super) fn paid_order() -> UploadOrder {
+    UploadOrder { paid: Some(paid(1)), ..order() }
 }
 
 /// A token for `max_uses` uploads.

@@ -1,0 +1,155 @@
+//! A store and a database with which an upload does not end as it should.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use axum::body::Bytes;
+use sluice_common::muid::Muid;
+use tokio::sync::Semaphore;
+
+use super::super::*;
+use crate::{
+    db::{BeginError, Content, DbError, DiscardedCopy, KeyUse, SqliteDatabase, TokenUse},
+    store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind},
+};
+
+/// Holds every upload at its very end.
+pub(super) struct Gate {
+    pub(super) inner: Arc<LocalStore>,
+    pub(super) open: Arc<Semaphore>,
+}
+
+struct GateWriter {
+    inner: Box<dyn BlobWriter>,
+    open: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl BlobStore for Gate {
+    fn kind(&self) -> StoreKind {
+        self.inner.kind()
+    }
+
+    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+        Ok(Box::new(GateWriter { inner: self.inner.create(key).await?, open: Arc::clone(&self.open) }))
+    }
+
+    async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError> {
+        self.inner.len(key).await
+    }
+
+    async fn read(&self, key: &StoreKey, range: std::ops::Range<u64>) -> Result<BlobStream, StoreError> {
+        self.inner.read(key, range).await
+    }
+
+    async fn delete(&self, key: &StoreKey) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await
+    }
+}
+
+#[async_trait]
+impl BlobWriter for GateWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.inner.write(bytes).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), StoreError> {
+        self.open.acquire().await.unwrap().forget();
+        self.inner.finish().await
+    }
+}
+
+/// A database that does not always do as it is told at once.
+pub(super) struct Troubled {
+    pub(super) inner: Arc<SqliteDatabase>,
+    /// It commits and then cannot say so.
+    pub(super) loses_answers: bool,
+    /// Every commit waits for one of these.
+    pub(super) commits: Arc<Semaphore>,
+    /// So many renewals get no answer.
+    pub(super) lost_renewals: AtomicUsize,
+}
+
+impl Troubled {
+    /// Without any trouble yet.
+    pub(super) fn new(inner: Arc<SqliteDatabase>) -> Self {
+        let commits = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self { inner, loses_answers: false, commits, lost_renewals: AtomicUsize::new(0) }
+    }
+}
+
+#[async_trait]
+impl Database for Troubled {
+    async fn commit_upload(
+        &self,
+        upload: &FinishedUpload,
+        store: &dyn BlobStore,
+        now: OffsetDateTime,
+    ) -> Result<Media, CommitError> {
+        self.commits.acquire().await.unwrap().forget();
+        let committed = self.inner.commit_upload(upload, store, now).await;
+        if self.loses_answers { Err(DbError::Row("the connection was lost").into()) } else { committed }
+    }
+
+    async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError> {
+        self.inner.keys_in_use().await
+    }
+
+    async fn note_key(&self, key: &KeyUse) -> Result<(), DbError> {
+        self.inner.note_key(key).await
+    }
+
+    async fn forget_key(&self, key: &KeyUse) -> Result<bool, DbError> {
+        self.inner.forget_key(key).await
+    }
+
+    async fn begin_upload(&self, upload: &NewUpload, now: OffsetDateTime) -> Result<ContentId, BeginError> {
+        self.inner.begin_upload(upload, now).await
+    }
+
+    async fn renew_lease(&self, content: ContentId, until: OffsetDateTime) -> Result<bool, DbError> {
+        let lost = self.lost_renewals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if lost.is_ok() {
+            std::future::pending::<()>().await;
+        }
+        self.inner.renew_lease(content, until).await
+    }
+
+    async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError> {
+        self.inner.abandon_upload(content).await
+    }
+
+    async fn discarded(
+        &self,
+        store: StoreKind,
+        after: Option<ContentId>,
+        limit: u32,
+        now: OffsetDateTime,
+    ) -> Result<Vec<DiscardedCopy>, DbError> {
+        self.inner.discarded(store, after, limit, now).await
+    }
+
+    async fn forget(&self, content: ContentId) -> Result<(), DbError> {
+        self.inner.forget(content).await
+    }
+
+    async fn content(&self, muid: Muid) -> Result<Option<Content>, DbError> {
+        self.inner.content(muid).await
+    }
+
+    async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError> {
+        self.inner.media(muid, preferred).await
+    }
+
+    async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError> {
+        self.inner.all_owned(owners).await
+    }
+
+    async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError> {
+        self.inner.token_use(paid, now).await
+    }
+}
