@@ -1,8 +1,10 @@
 //! The commands that talk to a server.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Output};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Output, time::Duration};
 
-use crate::support::{MIB, Sluice, bytes};
+use tokio::time::timeout;
+
+use crate::support::{MIB, SINGLE_USE, Sluice, bytes};
 
 fn text(output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
@@ -22,10 +24,75 @@ async fn uploads_pays_and_downloads() {
         text(&sluice.run(&["download", muid, "-o", &format!("{name}.back")]).await);
         assert!(fs::read(sluice.folder().join(format!("{name}.back"))).unwrap() == *file, "{name}: not the same bytes");
     }
-    let paid = sluice.log().matches("/wallet/pay").count();
+    assert_eq!(sluice.payments().await, 1, "the small file was free");
     fs::write(sluice.folder().join("larger"), bytes(41 * MIB, 3)).unwrap();
     text(&sluice.run(&["upload", "larger", "--pay"]).await);
-    assert_eq!(sluice.log().matches("/wallet/pay").count(), paid, "a saved token that still buys is used");
+    assert_eq!(sluice.payments().await, 1, "a saved token that still buys is used");
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_not_paid_for_again() {
+    let sluice = Sluice::start_with(SINGLE_USE).await;
+    fs::write(sluice.folder().join("file"), bytes(1_000, 1)).unwrap();
+    let upload = async |more: &[&str]| {
+        sluice.run(&[&["upload", "file", "--paid", "--pay", "--price", "3"], more].concat()).await
+    };
+    let details = ["--tags", " a, b,,", "--name", "", "--description", ""];
+    let muid_and_link = text(&upload(&details).await);
+    for more in [&details[..], &details, &["--tags", "a,b"], &[]] {
+        assert_eq!(text(&upload(more).await), muid_and_link, "{more:?}");
+    }
+    let refused = upload(&["--name", "another", "--public"]).await;
+    assert!(!refused.status.success());
+    let error = String::from_utf8(refused.stderr).unwrap();
+    for part in ["stored this file for you already", "name, public", "Nothing was paid"]
+        .iter()
+        .chain(&muid_and_link.lines().collect::<Vec<_>>())
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(sluice.payments().await, 1);
+    fs::write(sluice.folder().join("file"), bytes(1_000, 2)).unwrap();
+    text(&upload(&[]).await);
+    assert_eq!(sluice.payments().await, 2, "another file is");
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn who_names_the_media_server_for_the_gateway_is_told_so_at_once() {
+    let sluice = Sluice::start(&[]).await;
+    fs::write(sluice.folder().join("file"), b"x").unwrap();
+    let backend = format!("http://{}", sluice.backend_address());
+    let upload = ["upload", "file", "--paid", "--pay", "--server", &backend];
+    let refused = timeout(Duration::from_secs(10), sluice.run(&upload)).await.expect("it tries again and again");
+    assert!(!refused.status.success());
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains(&format!("{backend} asks for payment but sells nothing")), "{error}");
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_changed_stops_a_start_until_the_old_one_is_given_up() {
+    let mut sluice = Sluice::start(&[]).await;
+    sluice.stop().await;
+    let data = sluice.data().to_str().unwrap().to_owned();
+    for (file, name) in [("wallet.key", "wallet_key"), ("master.key", "SLUICE_MASTER_KEYS")] {
+        fs::write(sluice.data().join("keys").join(file), "5a".repeat(32)).unwrap();
+        let refused = sluice.run(&sluice.up()).await;
+        assert!(!refused.status.success());
+        let error = String::from_utf8(refused.stderr).unwrap();
+        let advice = error.rsplit_once("sluice keys forget ").expect(&error).1;
+        let [named, fingerprint] = advice.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{error}") };
+        assert_eq!(named, name);
+        let listed = text(&sluice.run(&["keys", "list", "--data", &data]).await);
+        assert!(listed.lines().any(|line| line.contains(fingerprint) && line.ends_with("missing")), "{listed}");
+        text(&sluice.run(&["keys", "forget", name, fingerprint, "--data", &data]).await);
+    }
+    sluice.start_again().await;
+    let listed = text(&sluice.run(&["keys", "list", "--data", &data]).await);
+    assert_eq!(listed.matches("configured").count(), 5, "{listed}");
+    assert!(!listed.contains("missing"), "{listed}");
     sluice.finish().await;
 }
 
@@ -49,8 +116,12 @@ async fn what_it_keeps_is_for_its_owner_alone() {
         }
     }
     assert!(files >= 2, "a key and a token");
-    for file in fs::read_dir(sluice.data().join("keys")).unwrap() {
-        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let in_folder = |folder: PathBuf| fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let keys_and_databases = in_folder(sluice.data().join("keys")).chain(in_folder(sluice.data()));
+    for file in keys_and_databases.filter(|file| file.file_type().unwrap().is_file()) {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        // A lock holds nothing.
+        assert!(mode == 0o600 || file.path().extension().is_some_and(|end| end == "lock"), "{:?}", file.path());
     }
     sluice.finish().await;
 }

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::{MIB, Sluice, authorized, bytes, eventually, form, raw, restricted};
+use crate::support::{MIB, Sluice, authorized, bytes, eventually, form, raw};
 
 #[tokio::test]
 async fn what_was_answered_200_is_there_after_a_kill() {
@@ -29,7 +29,7 @@ async fn what_was_answered_200_is_there_after_a_kill() {
 #[tokio::test]
 async fn an_upload_killed_halfway_leaves_nothing_and_its_use_is_given_back() {
     let mut sluice = Sluice::start(&[]).await;
-    let credential = restricted(&sluice.buy().await, &["large_upload_max_uses=1"]);
+    let credential = sluice.restricted(&sluice.buy().await, &["large_upload_max_uses=1"]);
     let (content_type, body) = form::with_file(&bytes(8 * MIB, 1));
     let head = raw::upload_head(&credential, &content_type, body.len() + 1);
     let address = sluice.address();

@@ -1,7 +1,9 @@
 //! Junk gets a clear status and changes nothing.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::StatusCode;
 use serde_json::Value;
+use sluice_common::l402::MAX_MACAROON_LEN;
 
 use crate::support::{MIB, Sluice, authorized, bytes, eventually, form, raw};
 
@@ -28,10 +30,34 @@ async fn junk_credentials_are_refused_and_not_asked_for_money() {
     }
     // 100,000 caveats are a header of 2 MB: more than any server takes.
     let head = format!("POST /largefile HTTP/1.1\r\nhost: a\r\nauthorization: L402 {many_caveats}:{preimage}\r\n\r\n");
-    let answer = raw::send(sluice.address(), head.as_bytes()).await;
-    assert!(matches!(raw::status(&answer), None | Some(400 | 431)), "{answer:.200}");
+    let answer = raw::send_until_answered(sluice.address(), head.as_bytes()).await;
+    assert!(matches!(raw::status(&answer), Some(400 | 431)), "{answer:.200}");
     assert!(sluice.stored_files().is_empty());
     assert_eq!(sluice.upload(&good, b"x").await.status(), StatusCode::OK, "and it still serves");
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_may_have_as_many_caveats_as_fit_and_not_one_more() {
+    const CAVEAT: &str = "services=media:0";
+    let sluice = Sluice::start(&[]).await;
+    let bought = sluice.buy().await;
+    let len = bought.macaroon().as_bytes().len();
+    // A caveat stands between a type and a length before it and a zero behind it.
+    let most = (MAX_MACAROON_LEN - len) / (CAVEAT.len() + 3);
+    let full = sluice.restricted(&bought, &vec![CAVEAT; most]);
+    assert_eq!(full.macaroon().as_bytes().len(), len + most * (CAVEAT.len() + 3));
+    assert_eq!(sluice.upload(&full, b"x").await.status(), StatusCode::OK, "{most} caveats");
+
+    // One more, before the zero, type, length and signature at the end.
+    let mut longer = full.macaroon().as_bytes().to_vec();
+    let one_more = [&[2, u8::try_from(CAVEAT.len()).unwrap()], CAVEAT.as_bytes(), &[0]].concat();
+    longer.splice(longer.len() - 35..longer.len() - 35, one_more);
+    assert!(longer.len() > MAX_MACAROON_LEN);
+    let value = format!("L402 {}:{}", STANDARD.encode(&longer), bought.preimage().expose_hex());
+    let reply = sluice.post("/largefile").header("authorization", value).body("x").send().await.unwrap();
+    assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(reply.json::<Value>().await.unwrap()["code"], "malformed_credential");
     sluice.finish().await;
 }
 

@@ -7,6 +7,7 @@ mod support;
 mod command_line;
 mod crash;
 mod downloads;
+mod http2;
 mod junk;
 mod login;
 mod memory;

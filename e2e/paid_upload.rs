@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::support::{MIB, Sluice, authorized, bytes, challenge, form, restricted};
+use crate::support::{MIB, Sluice, authorized, bytes, challenge, form};
 
 #[tokio::test]
 async fn a_large_file_is_asked_for_payment_stored_and_given_back() {
@@ -66,7 +66,7 @@ async fn a_large_file_is_asked_for_payment_stored_and_given_back() {
 async fn a_token_for_3_mb_takes_3_mb_and_not_one_byte_more() {
     let sluice = Sluice::start(&[]).await;
     let bought = sluice.buy().await;
-    let narrow = restricted(&bought, &["large_upload_max_mb=3"]);
+    let narrow = sluice.restricted(&bought, &["large_upload_max_mb=3"]);
     let fits = sluice.upload(&narrow, &bytes(3 * MIB, 1)).await;
     assert_eq!(fits.status(), StatusCode::OK);
     let before = sluice.stored_files();
@@ -86,7 +86,7 @@ async fn a_token_for_3_mb_takes_3_mb_and_not_one_byte_more() {
 async fn nobody_gains_by_appending() {
     let sluice = Sluice::start(&[]).await;
     let bought = sluice.buy().await;
-    let narrow = restricted(&bought, &["large_upload_max_mb=3", "large_upload_max_uses=1"]);
+    let narrow = sluice.restricted(&bought, &["large_upload_max_mb=3", "large_upload_max_uses=1"]);
     for (credential, wider) in [
         (&bought, "large_upload_max_mb=4097"),
         (&narrow, "large_upload_max_mb=4096"),
@@ -95,13 +95,13 @@ async fn nobody_gains_by_appending() {
         (&bought, "media_valid_until=99999999999"),
         (&bought, "media_capabilities=large_upload,all"),
     ] {
-        let reply = sluice.upload(&restricted(credential, &[wider]), b"x").await;
+        let reply = sluice.upload(&sluice.restricted(credential, &[wider]), b"x").await;
         assert_eq!(reply.status(), StatusCode::UNAUTHORIZED, "{wider}");
         assert!(reply.headers().get("www-authenticate").is_none());
         assert_eq!(reply.json::<Value>().await.unwrap()["code"], "widened_caveat");
     }
     // A first `max_uses` narrows, however large; the size stays what was bought.
-    let counted = restricted(&bought, &["large_upload_max_uses=1000", "large_upload_max_mb=4096"]);
+    let counted = sluice.restricted(&bought, &["large_upload_max_uses=1000", "large_upload_max_mb=4096"]);
     assert_eq!(sluice.token_state(&counted).await["max_upload_bytes"], 4096_u64 << 20);
     assert_eq!(sluice.upload(&counted, b"x").await.status(), StatusCode::OK);
     sluice.finish().await;
@@ -111,7 +111,8 @@ async fn nobody_gains_by_appending() {
 async fn whoever_was_handed_a_narrower_token_sees_what_was_stored_with_it_alone() {
     let sluice = Sluice::start(&[]).await;
     let giver = sluice.buy().await;
-    let delegated = |id: &str| restricted(&giver, &[&format!("delegate={}", id.repeat(16)), "large_upload_max_uses=1"]);
+    let delegated =
+        |id: &str| sluice.restricted(&giver, &[&format!("delegate={}", id.repeat(16)), "large_upload_max_uses=1"]);
     let (one, other) = (delegated("01"), delegated("02"));
     for (credential, seed) in [(&giver, 1), (&one, 2), (&other, 3)] {
         assert_eq!(sluice.upload(credential, &bytes(1_000, seed)).await.status(), StatusCode::OK);
@@ -135,7 +136,7 @@ async fn without_the_gateway_in_front_it_is_still_closed() {
     assert_eq!(unpaid.status(), StatusCode::PAYMENT_REQUIRED);
     assert!(unpaid.headers().get("www-authenticate").is_none());
     let bought = sluice.buy().await;
-    let wider = restricted(&bought, &["large_upload_max_mb=5000"]);
+    let wider = sluice.restricted(&bought, &["large_upload_max_mb=5000"]);
     assert_eq!(authorized(post(), &wider).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     assert_eq!(authorized(post(), &bought).send().await.unwrap().status(), StatusCode::OK);
     sluice.finish().await;

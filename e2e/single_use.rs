@@ -5,27 +5,24 @@ use serde_json::Value;
 use sluice_common::l402::Credential;
 use tokio::task::JoinSet;
 
-use crate::support::{Sluice, authorized, bytes, eventually, form, raw};
+use crate::support::{SINGLE_USE, Sluice, authorized, bytes, eventually, form, raw};
 
 const TIMES: u64 = 100;
 
 /// Sells tokens for one upload.
 async fn selling_one() -> (Sluice, Credential) {
-    let sluice = Sluice::start_with(
-        r#"
-        [[service]]
-        name = "media"
-        protect = ["POST /largefile"]
-        price_sat = 100
-        max_upload_mb = 64
-        max_uses = 1
-        capabilities = ["large_upload"]
-        forward_credential = true
-        "#,
-    )
-    .await;
+    let sluice = Sluice::start_with(SINGLE_USE).await;
     let credential = sluice.buy().await;
     (sluice, credential)
+}
+
+/// Uploads many different files, and hangs up right after the last byte of each.
+async fn hang_up_after_the_last_byte(sluice: &Sluice, credential: &Credential) {
+    for seed in 0..TIMES {
+        let (content_type, body) = form::with_file(&bytes(100_000, seed));
+        let head = raw::upload_head(credential, &content_type, body.len());
+        raw::send_and_hang_up(sluice.address(), &head, &body).await;
+    }
 }
 
 async fn stored_with(sluice: &Sluice, credential: &Credential) -> usize {
@@ -33,34 +30,27 @@ async fn stored_with(sluice: &Sluice, credential: &Credential) -> usize {
 }
 
 #[tokio::test]
-async fn who_hangs_up_after_the_last_byte_stores_once_and_is_not_asked_again_while_it_is_stored() {
+async fn who_hangs_up_after_the_last_byte_has_stored() {
+    let sluice = Sluice::start(&[]).await;
+    let credential = sluice.buy().await;
+    hang_up_after_the_last_byte(&sluice, &credential).await;
+    eventually("all are stored", async || (stored_with(&sluice, &credential).await == TIMES as usize).then_some(()))
+        .await;
+    eventually("and nothing else is left", async || (sluice.stored_files().len() == TIMES as usize).then_some(()))
+        .await;
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_after_the_last_byte_stores_as_often_as_was_paid() {
     let (sluice, credential) = selling_one().await;
-    for seed in 0..TIMES {
-        let (content_type, body) = form::with_file(&bytes(100_000, seed));
-        let head = raw::upload_head(&credential, &content_type, body.len());
-        raw::send_and_hang_up(sluice.address(), &head, &body).await;
-    }
-    // What is under way ends, stored or not; then the use is spent, or an upload has room for it.
-    let stored = eventually("the use is spent", async || {
-        let reply = sluice.upload(&credential, &bytes(100_000, TIMES)).await;
-        match reply.status() {
-            StatusCode::CONFLICT => {
-                assert!(
-                    reply.headers().contains_key("retry-after") && !reply.headers().contains_key("www-authenticate")
-                );
-                assert_eq!(reply.json::<Value>().await.unwrap()["code"], "upload_in_progress");
-                None
-            }
-            StatusCode::OK => Some(stored_with(&sluice, &credential).await),
-            StatusCode::PAYMENT_REQUIRED => {
-                assert_eq!(reply.json::<Value>().await.unwrap()["reason"], "used_up");
-                Some(stored_with(&sluice, &credential).await)
-            }
-            other => panic!("{other}"),
-        }
+    hang_up_after_the_last_byte(&sluice, &credential).await;
+    eventually("the use is spent", async || {
+        let state = sluice.token_state(&credential).await;
+        (state["reason"] == "used_up").then_some(())
     })
     .await;
-    assert_eq!(stored, 1);
+    assert_eq!(stored_with(&sluice, &credential).await, 1);
     eventually("one file is left", async || (sluice.stored_files().len() == 1).then_some(())).await;
     sluice.finish().await;
 }

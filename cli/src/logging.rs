@@ -96,6 +96,7 @@ pub fn init(level: LogLevel, format: LogFormat) {
         LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
+    tracing::trace!(?format, "every step is logged");
 }
 
 #[cfg(test)]

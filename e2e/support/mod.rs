@@ -4,6 +4,7 @@ pub mod form;
 pub mod raw;
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -12,14 +13,18 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
+};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use secp256k1::SecretKey;
 use serde_json::{Value, json};
 use sluice_common::{
-    l402::{Challenge, Credential},
+    l402::{Challenge, Credential, Macaroon},
     lightning_message::{self, NodeKey},
 };
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -28,6 +33,18 @@ use tokio::{
 };
 
 pub const MIB: usize = 1 << 20;
+
+/// Configuration that sells tokens for one upload.
+pub const SINGLE_USE: &str = r#"
+    [[service]]
+    name = "media"
+    protect = ["POST /largefile"]
+    price_sat = 100
+    max_upload_mb = 64
+    max_uses = 1
+    capabilities = ["large_upload"]
+    forward_credential = true
+"#;
 
 /// One folder with everything of one Sluice, and the process that runs on it.
 pub struct Sluice {
@@ -44,28 +61,34 @@ pub struct Sluice {
 impl Sluice {
     /// `sluice up` with these further options, at trace level.
     pub async fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let mut sluice = Self::new();
+        sluice.options = options.iter().map(|&option| option.to_owned()).collect();
+        sluice.start_again().await;
+        sluice
+    }
+
+    /// The same with this configuration file.
+    pub async fn start_with(config: &str) -> Self {
+        let mut sluice = Self::new();
+        let path = sluice.folder().join("sluice.toml");
+        fs::write(&path, config).unwrap();
+        sluice.options = vec!["--config".to_owned(), path.to_str().unwrap().to_owned()];
+        sluice.start_again().await;
+        sluice
+    }
+
+    fn new() -> Self {
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut sluice = Self {
-            folder,
+        Self {
+            folder: tempfile::tempdir().unwrap(),
             child: None,
-            options: options.iter().map(|&option| option.to_owned()).collect(),
+            options: vec![],
             listen: free_port(),
             admin: free_port(),
             backend: free_port(),
             client: Client::builder().no_proxy().build().unwrap(),
             secrets: Mutex::default(),
-        };
-        sluice.start_again().await;
-        sluice
-    }
-
-    /// The same with a configuration file; `{folder}` in it stands for the folder.
-    pub async fn start_with(config: &str) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), config).unwrap();
-        let path = file.into_temp_path().keep().unwrap();
-        Self::start(&["--config", path.to_str().unwrap()]).await
+        }
     }
 
     /// Starts on the same folder and ports.
@@ -73,12 +96,7 @@ impl Sluice {
         assert!(self.child.is_none(), "still running");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .arg("up")
-            .args(["--data", self.data().to_str().unwrap()])
-            .args(["--listen", &format!("127.0.0.1:{}", self.listen)])
-            .args(["--admin-listen", &format!("127.0.0.1:{}", self.admin)])
-            .args(["--backend-listen", &format!("127.0.0.1:{}", self.backend)])
-            .args(&self.options)
+            .args(self.up())
             .env_clear()
             .env("SLUICE_LOG", "trace")
             .env("RUST_LOG", "trace")
@@ -94,6 +112,17 @@ impl Sluice {
             panic!("not ready within 30 s: {}", self.log());
         }
         self.child = Some(child);
+    }
+
+    /// The arguments that it is started with.
+    pub fn up(&self) -> Vec<String> {
+        let data = self.data().to_str().unwrap().to_owned();
+        let address = |port| format!("127.0.0.1:{port}");
+        let (listen, admin, backend) = (address(self.listen), address(self.admin), address(self.backend));
+        let addresses =
+            [("--data", data), ("--listen", listen), ("--admin-listen", admin), ("--backend-listen", backend)];
+        let addresses = addresses.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        ["up".to_owned()].into_iter().chain(addresses).chain(self.options.iter().cloned()).collect()
     }
 
     /// Ends it at once, in the middle of whatever it does.
@@ -115,7 +144,7 @@ impl Sluice {
     pub async fn finish(mut self) {
         self.stop().await;
         let log = self.log();
-        assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is not at trace level:\n{log}");
+        assert!(log.contains("TRACE"), "the log is not at trace level:\n{log}");
         for secret in self.secrets.lock().unwrap().iter().chain(&self.keys()) {
             assert!(secret.len() >= 8, "too short to look for");
             if let Some(line) = log.lines().find(|line| line.contains(secret.as_str())) {
@@ -132,9 +161,16 @@ impl Sluice {
         keys
     }
 
-    /// What it must never log, from now on.
+    /// What it must never log, from now on. A token (with or without `:` and its preimage) also in its other spellings.
     pub fn is_secret(&self, secret: &str) {
-        self.secrets.lock().unwrap().push(secret.to_owned());
+        let mut secrets = self.secrets.lock().unwrap();
+        secrets.push(secret.to_owned());
+        if let Ok(macaroon) = Macaroon::from_base64(secret.split(':').next().unwrap()) {
+            let hex = hex::encode(macaroon.as_bytes());
+            secrets.extend([hex.to_uppercase(), hex]);
+            // Without padding, which may be there or not.
+            secrets.extend([STANDARD_NO_PAD, URL_SAFE_NO_PAD].map(|base64| base64.encode(macaroon.as_bytes())));
+        }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -208,6 +244,22 @@ impl Sluice {
         credential
     }
 
+    /// The same credential with more caveats.
+    pub fn restricted(&self, credential: &Credential, caveats: &[&str]) -> Credential {
+        let caveats: Vec<String> = caveats.iter().map(|&caveat| caveat.to_owned()).collect();
+        let restricted =
+            Credential::new(credential.macaroon().attenuate(&caveats).unwrap(), credential.preimage().clone());
+        self.is_secret(&restricted.macaroon().to_base64());
+        restricted
+    }
+
+    /// How many payments the embedded wallet recorded.
+    pub async fn payments(&self) -> i64 {
+        let options = SqliteConnectOptions::new().filename(self.data().join("gateway.db")).read_only(true);
+        let mut db = options.connect().await.unwrap();
+        sqlx::query_scalar("SELECT count(*) FROM test_wallet_payments").fetch_one(&mut db).await.unwrap()
+    }
+
     /// What the media server says of a token.
     pub async fn token_state(&self, credential: &Credential) -> Value {
         let reply = authorized(self.get("/largefile"), credential).send().await.unwrap();
@@ -249,9 +301,9 @@ impl Sluice {
         files
     }
 
-    /// Runs another command of the binary, its state in the same folder.
-    pub async fn run(&self, arguments: &[&str]) -> std::process::Output {
-        Command::new(env!("CARGO_BIN_EXE_sluice"))
+    /// Runs another command of the binary to its end, its state in the same folder.
+    pub async fn run<S: AsRef<OsStr>>(&self, arguments: &[S]) -> std::process::Output {
+        let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
             .args(arguments)
             .env_clear()
             .env("SLUICE_SERVER", self.url(""))
@@ -260,9 +312,9 @@ impl Sluice {
             .env("HOME", self.folder.path())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap()
+            .kill_on_drop(true)
+            .output();
+        timeout(Duration::from_secs(60), output).await.expect("does not end").unwrap()
     }
 }
 
@@ -274,12 +326,6 @@ pub fn challenge(reply: &Response) -> Challenge {
 
 pub fn authorized(request: RequestBuilder, credential: &Credential) -> RequestBuilder {
     request.header("authorization", credential.authorization().expose())
-}
-
-/// The same credential with more caveats.
-pub fn restricted(credential: &Credential, caveats: &[&str]) -> Credential {
-    let caveats: Vec<String> = caveats.iter().map(|&caveat| caveat.to_owned()).collect();
-    Credential::new(credential.macaroon().attenuate(&caveats).unwrap(), credential.preimage().clone())
 }
 
 /// Bytes that look random and are the same each time; `seed` makes others.

@@ -39,6 +39,40 @@ pub async fn send(address: SocketAddr, bytes: &[u8]) -> String {
     timeout(Duration::from_secs(30), exchange).await.expect("no end within 30 s")
 }
 
+/// Sends these bytes in pieces until the server says something, and reads on until it closes.
+pub async fn send_until_answered(address: SocketAddr, bytes: &[u8]) -> String {
+    let exchange = async {
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        let mut answer = vec![0; 4096];
+        let mut pieces = bytes.chunks(16 * 1024);
+        let len = loop {
+            tokio::select! {
+                biased;
+                len = reader.read(&mut answer) => break len.unwrap_or_default(),
+                // A server that is gone shows when its answer is read.
+                _ = writer.write_all(pieces.next().unwrap_or_default()), if pieces.len() > 0 => {}
+            }
+        };
+        answer.truncate(len);
+        let _ = reader.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    timeout(Duration::from_secs(30), exchange).await.expect("no end within 30 s")
+}
+
+/// Sends all of these bytes, whatever the server says meanwhile, then reads until it closes. An error: the server broke
+/// off before it had taken them.
+pub async fn send_all_then_listen(address: SocketAddr, bytes: &[u8]) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.expect("all is taken");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("the answer is not cut off");
+        String::from_utf8(answer).unwrap()
+    };
+    timeout(Duration::from_secs(30), exchange).await.expect("no end within 30 s")
+}
+
 /// Sends these bytes and waits until the server closes.
 pub async fn send_and_wait(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).await.unwrap();

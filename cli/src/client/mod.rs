@@ -27,7 +27,7 @@ pub use self::{
     purchase::PurchaseError,
     state::StateError,
     token::{TokenCommand, TokenError},
-    upload::{FileError, UploadArgs},
+    upload::{FileError, UploadArgs, UploadError},
 };
 
 /// What a client can do.
@@ -77,6 +77,9 @@ pub enum ClientError {
     /// The file to upload.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The upload.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// Buying a token.
     #[error(transparent)]
     Purchase(#[from] PurchaseError),

@@ -40,7 +40,10 @@ pub(super) fn is_passing(error: &ApiError) -> bool {
                 || refusal.status.is_server_error()
                     && !matches!(refusal.status, StatusCode::NOT_IMPLEMENTED | StatusCode::INSUFFICIENT_STORAGE)
         }
-        ApiError::InvalidServer(_) | ApiError::Client(_) | ApiError::NotUnderstood(_) => false,
+        ApiError::InvalidServer(_)
+        | ApiError::Client(_)
+        | ApiError::NothingSold { .. }
+        | ApiError::NotUnderstood(_) => false,
     }
 }
 

@@ -33,6 +33,12 @@ pub enum ApiError {
     /// It answers with an error.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It wants money and does not say how: nothing in front of it takes payments.
+    #[error("{server} asks for payment but sells nothing: say the gateway's address, not the media server's")]
+    NothingSold {
+        /// Which.
+        server: String,
+    },
     /// It answers something else than this client knows.
     #[error("the server does not speak as expected: {0}")]
     NotUnderstood(&'static str),

@@ -133,7 +133,7 @@ impl Api {
         let body = read_whole(response).await?;
         match challenge {
             Some(challenge) => Ok((challenge, serde_json::from_slice(&body).unwrap_or_default())),
-            None => Err(ApiError::Refused(Refusal::of(StatusCode::PAYMENT_REQUIRED, None, &body))),
+            None => Err(ApiError::NothingSold { server: self.server().to_owned() }),
         }
     }
 

@@ -110,6 +110,8 @@ mod tests {
             assert_eq!(next(&refused(status).into(), route, has_logged_in_again), expected, "{status} {route:?}");
         }
         assert_eq!(next(&PurchaseError::InUse.into(), Route::Paid, false), later);
+        let nothing_sold = ApiError::NothingSold { server: "http://a".into() };
+        assert_eq!(next(&nothing_sold.into(), Route::Paid, false), Next::Fail);
         // Nothing that has to do with money is tried again by itself.
         for error in [PurchaseError::BoughtInVain, PurchaseError::WrongPreimage, PurchaseError::OtherPayment] {
             assert_eq!(next(&error.into(), Route::Paid, false), Next::Fail);

@@ -28,15 +28,32 @@ pub struct Details {
 }
 
 impl Details {
-    /// Whether a stored file's JSON already says all of this.
-    pub fn stand_in(&self, stored: &Value) -> bool {
-        let text_is =
+    /// The same as the server understands them: a text of nothing is none, tags stand alone and without blanks around
+    /// them. So what is asked for can be told from what is stored.
+    #[must_use]
+    pub fn normalised(self) -> Self {
+        let some_text = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let tags = self.tags.iter().flat_map(|tags| tags.split(',')).map(str::trim).filter(|tag| !tag.is_empty());
+        Self {
+            tags: tags.map(str::to_owned).collect(),
+            name: some_text(self.name),
+            description: some_text(self.description),
+            ..self
+        }
+    }
+
+    /// Which of these, normalised, a stored file's JSON says otherwise.
+    pub fn unlike(&self, stored: &Value) -> Vec<&'static str> {
+        let is_text =
             |member: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|text| stored[member] == *text);
-        text_is("name", &self.name)
-            && text_is("description", &self.description)
-            && (self.tags.is_empty() || stored["tags"] == Value::from(self.tags.clone()))
-            && self.price.is_none_or(|price| stored["price"] == price)
-            && (!self.public || stored["public"] == true)
+        let is_same = [
+            ("name", is_text("name", &self.name)),
+            ("description", is_text("description", &self.description)),
+            ("tags", self.tags.is_empty() || stored["tags"] == Value::from(self.tags.clone())),
+            ("price", self.price.is_none_or(|price| stored["price"] == price)),
+            ("public", !self.public || stored["public"] == true),
+        ];
+        is_same.into_iter().filter(|(_, is_same)| !is_same).map(|(member, _)| member).collect()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -170,16 +187,25 @@ mod tests {
     fn a_stored_file_will_do_when_it_says_all_that_is_wanted() {
         let stored =
             serde_json::json!({"name": "a b", "description": "d", "tags": ["x", "y"], "price": 3, "public": false});
-        assert!(Details::default().stand_in(&stored));
-        assert!(details().stand_in(&stored));
-        for other in [
-            Details { name: Some("a".into()), ..details() },
-            Details { description: Some(String::new()), ..details() },
-            Details { tags: vec!["x".into()], ..details() },
-            Details { price: Some(4), ..details() },
-            Details { public: true, ..details() },
+        assert!(Details::default().unlike(&stored).is_empty());
+        assert!(details().unlike(&stored).is_empty());
+        for (other, unlike) in [
+            (Details { name: Some("a".into()), ..details() }, &["name"][..]),
+            (Details { description: Some("e".into()), ..details() }, &["description"]),
+            (Details { tags: vec!["x".into()], ..details() }, &["tags"]),
+            (Details { price: Some(4), public: true, ..details() }, &["price", "public"]),
         ] {
-            assert!(!other.stand_in(&stored), "{other:?}");
+            assert_eq!(other.unlike(&stored), unlike, "{other:?}");
         }
+    }
+
+    #[test]
+    fn details_are_compared_as_the_server_understands_them() {
+        let tags = vec![" x".into(), String::new(), "y ,,z".into()];
+        let said = Details { name: Some(String::new()), description: Some(String::new()), tags, ..Details::default() };
+        let stored = serde_json::json!({"name": "name", "description": "description", "tags": ["x", "y", "z"]});
+        assert!(said.normalised().unlike(&stored).is_empty());
+        let blank = Details { name: Some(" ".into()), ..Details::default() };
+        assert_eq!(blank.normalised().unlike(&stored), ["name"], "blanks are a name to the server, too");
     }
 }

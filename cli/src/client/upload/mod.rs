@@ -2,7 +2,7 @@
 //!
 //! A file of up to 32 MB goes to the free route first; when that takes less, or the file is larger, to the paid one. On
 //! the paid route every attempt begins with a look at what the server has: a file whose answer was lost is not sent
-//! again, and nothing is paid for what is stored already.
+//! again, and nothing is ever paid for a file that is stored for this owner already.
 
 mod choice;
 mod file;
@@ -13,7 +13,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use reqwest::StatusCode;
 use secp256k1::SecretKey;
-use sluice_common::secret::Secret;
+use sluice_common::{muid::Muid, secret::Secret};
 
 pub use self::file::FileError;
 use self::{
@@ -55,7 +55,8 @@ pub struct UploadArgs {
 }
 
 /// Uploads, and prints the muid and a link.
-pub(super) async fn run(args: UploadArgs) -> Result<(), ClientError> {
+pub(super) async fn run(mut args: UploadArgs) -> Result<(), ClientError> {
+    args.details = args.details.normalised();
     let state = State::open(args.server.state.dir.clone())?;
     let key = match &args.server.key {
         Some(path) => state::read_key(path)?,
@@ -73,6 +74,24 @@ pub(super) async fn run(args: UploadArgs) -> Result<(), ClientError> {
         console::result(format_args!("{}\n{}", media.muid, upload.api.link(media.muid, media.public)))?;
     }
     Ok(())
+}
+
+/// Why a file is not uploaded as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// It is stored, and no saved token is left to change what is said of it.
+    #[error(
+        "the server has stored this file for you already as {muid} ({link}), but says otherwise of it: {unlike}. Nothing \
+         was paid"
+    )]
+    StoredOtherwise {
+        /// The file.
+        muid: Muid,
+        /// Where it is downloaded.
+        link: String,
+        /// Which details differ.
+        unlike: String,
+    },
 }
 
 struct Upload<'a> {
@@ -124,11 +143,21 @@ impl Upload<'_> {
 
     async fn attempt_paid(&mut self, mut caller: Caller) -> Result<Media, ClientError> {
         let stored = self.api.my_media(&caller, self.file.muid()).await?;
-        if let Some(media) = stored.filter(|media| self.args.details.stand_in(&media.json)) {
+        let unlike = stored.as_ref().map(|media| self.args.details.unlike(&media.json));
+        if let (Some(media), Some([])) = (&stored, unlike.as_deref()) {
             console::note("the server has stored this file for you already");
-            return Ok(media);
+            return Ok(media.clone());
         }
-        let mut token = self.token().await?;
+        let mut token = match (self.saved_token().await?, stored) {
+            (Some(token), _) => token,
+            (None, None) => self.buy().await?,
+            // Its bytes are stored and paid for: no other payment for what is said of them.
+            (None, Some(media)) => {
+                let unlike = unlike.unwrap_or_default().join(", ");
+                let link = self.api.link(media.muid, media.public);
+                return Err(UploadError::StoredOtherwise { muid: media.muid, link, unlike }.into());
+            }
+        };
         let last_uploading = token.uploading.replace(self.file.muid());
         self.state.save(&token)?;
         caller.credential = token.credential();
@@ -145,8 +174,8 @@ impl Upload<'_> {
         answer
     }
 
-    /// A token that buys this upload: a saved one if there is such a one.
-    async fn token(&mut self) -> Result<SavedToken, ClientError> {
+    /// A saved token that buys this upload, if there is such a one.
+    async fn saved_token(&self) -> Result<Option<SavedToken>, ClientError> {
         for mut token in self.state.tokens()? {
             if token.server != self.api.server() || !token.may_buy() {
                 continue;
@@ -163,7 +192,7 @@ impl Upload<'_> {
             match Verdict::of(&status, self.file.len()) {
                 Verdict::Buys => {
                     console::note(format_args!("using saved token {}", token.short_name()));
-                    return Ok(token);
+                    return Ok(Some(token));
                 }
                 Verdict::Ended(reason) => {
                     console::note(format_args!("saved token {} buys no more: {reason}", token.short_name()));
@@ -175,6 +204,11 @@ impl Upload<'_> {
                 Verdict::InUse | Verdict::TooSmall | Verdict::NotCovered => {}
             }
         }
+        Ok(None)
+    }
+
+    /// A new token; at most one in a run.
+    async fn buy(&mut self) -> Result<SavedToken, ClientError> {
         if self.has_bought {
             return Err(PurchaseError::BoughtInVain.into());
         }
