@@ -17,7 +17,7 @@ use pingora::{
     server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, configuration::ServerConf},
     services::listening::Service,
 };
-use sluice_common::limits::{BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES};
+use sluice_common::limits::{BYTES_PER_MB, drain_bytes};
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -79,7 +79,7 @@ impl Gateway {
         drop(TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?);
 
         let largest_mb = config.services.iter().map(|service| service.terms.max_upload_mb).max().unwrap_or_default();
-        let max_drain_bytes = largest_mb.saturating_mul(BYTES_PER_MB).saturating_add(MAX_FORM_OVERHEAD_BYTES);
+        let max_drain_bytes = drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB));
         let paywall = Paywall::new(config.services, config.master_keys, network, node, config.invoice_expiry);
         let stopping = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::new(paywall, max_drain_bytes, stopping.clone());
