@@ -151,6 +151,7 @@ impl GatewayPlan {
             services: settings.services()?,
             master_keys,
             invoice_expiry: settings.invoice_expiry(),
+            invoice_limits: settings.gateway.invoice_limits(),
             shutdown_timeout: SHUTDOWN_TIMEOUT,
         };
         Ok(Self { config, wallet_key: keys::wallet_key(settings)? })

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU64, str::FromStr, time::Duration};
 use http::Method;
 use sluice_common::{keys::MasterKeys, l402::ServiceTerms};
 
-use crate::path;
+use crate::{invoice_limits::InvoiceLimits, path};
 
 /// What the gateway is told.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct GatewayConfig {
     pub master_keys: MasterKeys,
     /// How long an invoice can be paid.
     pub invoice_expiry: Duration,
+    /// How many invoices the node is asked for.
+    pub invoice_limits: InvoiceLimits,
     /// How long a stop waits for requests under way.
     pub shutdown_timeout: Duration,
 }

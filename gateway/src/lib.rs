@@ -6,6 +6,7 @@ pub mod config;
 mod cors;
 pub mod db;
 mod drain;
+pub mod invoice_limits;
 pub mod lightning;
 pub mod path;
 pub mod paywall;

@@ -1,11 +1,15 @@
 //! The paywall: from a request's headers to what becomes of it. Everything here but [`Paywall::challenge`] is pure.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 use sluice_common::{
     keys::MasterKeys,
-    l402::{self, Challenge, Credential, Lapsed, MintError, Permit},
+    l402::{self, Challenge, Credential, Lapsed, MintError, PaymentHash, Permit},
     limits::{self, BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES},
     network::Network,
     problem::Problem,
@@ -15,7 +19,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     answer::Answer,
     config::ServiceConfig,
-    lightning::{InvoiceOrder, LightningError, LightningNode},
+    invoice_limits::{InvoiceGate, InvoiceLimits, TooMany},
+    lightning::{Invoice, InvoiceOrder, LightningError, LightningNode},
 };
 
 /// How long the node may take to make an invoice.
@@ -28,6 +33,7 @@ pub struct Paywall {
     network: Network,
     node: Arc<dyn LightningNode>,
     invoice_expiry: Duration,
+    invoices: InvoiceGate,
 }
 
 /// A service, by its place in the configuration.
@@ -70,6 +76,9 @@ pub enum Reason {
 /// Why there is no challenge.
 #[derive(Debug, thiserror::Error)]
 pub enum ChallengeError {
+    /// The node is asked for no more invoices now.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// No master key mints yet.
     #[error("no master key mints yet: each has a later `mints_from`")]
     NoKey,
@@ -135,8 +144,10 @@ impl Paywall {
         network: Network,
         node: Arc<dyn LightningNode>,
         invoice_expiry: Duration,
+        invoice_limits: InvoiceLimits,
     ) -> Self {
-        Self { services, keys, network, node, invoice_expiry }
+        let invoices = InvoiceGate::new(invoice_limits, invoice_expiry);
+        Self { services, keys, network, node, invoice_expiry, invoices }
     }
 
     /// The service.
@@ -187,8 +198,15 @@ impl Paywall {
         }
     }
 
-    /// Asks the node for an invoice and answers 402 with a token that it pays for. Writes nothing anywhere.
-    pub async fn challenge(&self, id: ServiceId, reason: Reason, now: u64) -> Result<Answer, ChallengeError> {
+    /// Asks the node for an invoice and answers a client at `client` 402 with a token that it pays for. Writes nothing
+    /// anywhere.
+    pub async fn challenge(
+        &self,
+        id: ServiceId,
+        reason: Reason,
+        client: IpAddr,
+        now: u64,
+    ) -> Result<Answer, ChallengeError> {
         let service = self.service(id);
         let key = self.keys.minting(now).ok_or(ChallengeError::NoKey)?;
         let token_id = key.new_token_id(now);
@@ -197,13 +215,29 @@ impl Paywall {
             memo: service.terms.memo(&token_id),
             expiry: self.invoice_expiry,
         };
-        let invoice = tokio::time::timeout(INVOICE_TIMEOUT, self.node.create_invoice(&order))
-            .await
-            .map_err(|_| ChallengeError::Timeout)??;
+        let invoice = self.invoice(&order, client).await?;
         let macaroon = l402::mint(&self.keys, self.network, &service.terms, token_id, invoice.payment_hash)?;
         let challenge = Challenge { macaroon, invoice: invoice.bolt11 };
         let problem = payment_required(service, reason, &challenge, invoice.expires_at, now);
         Ok(Answer::from(problem).with_challenge(&challenge))
+    }
+
+    async fn invoice(&self, order: &InvoiceOrder, client: IpAddr) -> Result<Invoice, ChallengeError> {
+        let place = self.invoices.admit(client, Instant::now())?;
+        // A node that is late may have made one: its place stays taken.
+        let made = tokio::time::timeout(INVOICE_TIMEOUT, self.node.create_invoice(order))
+            .await
+            .map_err(|_| ChallengeError::Timeout)?;
+        match &made {
+            Ok(invoice) => self.invoices.opened(place, invoice.payment_hash),
+            Err(_) => self.invoices.failed(place),
+        }
+        Ok(made?)
+    }
+
+    /// Notes that an invoice is paid, so that it is no longer one of the open ones. One that is not known changes nothing.
+    pub fn settled(&self, payment_hash: PaymentHash) {
+        self.invoices.settled(payment_hash);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The proxy around the paywall: every phase is one call into something that is tested without it.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,7 +34,7 @@ use crate::{
     cors,
     drain::Drains,
     path,
-    paywall::{Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
+    paywall::{ChallengeError, Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
 };
 
 /// In which the media server says why a token buys nothing more: the gateway makes the challenge of it.
@@ -119,19 +119,33 @@ impl Proxy {
         }
         let now = unix_now();
         match self.paywall.decide(&request.method, request.uri.path(), &request.headers, now) {
-            Decision::Forward(forward) => Ok(forward),
+            Decision::Forward(forward) => {
+                if let Some(permit) = &forward.permit {
+                    self.paywall.settled(permit.token().payment_hash());
+                }
+                Ok(forward)
+            }
             Decision::Refuse(problem) => Err(problem.into()),
-            Decision::Challenge(service, reason) => Err(self.challenge(service, reason, now).await),
+            Decision::Challenge(service, reason) => Err(self.challenge(service, reason, client(session), now).await),
         }
     }
 
-    async fn challenge(&self, service: ServiceId, reason: Reason, now: u64) -> Answer {
-        self.paywall.challenge(service, reason, now).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "no invoice");
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_invoice")
-                .detail("No invoice can be made now. Come again; a token that is paid goes on working.");
-            Answer::from(problem).retry_after(RETRY_AFTER)
-        })
+    async fn challenge(&self, service: ServiceId, reason: Reason, client: IpAddr, now: u64) -> Answer {
+        match self.paywall.challenge(service, reason, client, now).await {
+            Ok(answer) => answer,
+            Err(ChallengeError::TooMany(too_many)) => {
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_invoices")
+                    .detail("Too many invoices were asked for. Come again; a token that is paid goes on working.")
+                    .with("limit", too_many.limit.code());
+                Answer::from(problem).retry_after(too_many.wait)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no invoice");
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_invoice")
+                    .detail("No invoice can be made now. Come again; a token that is paid goes on working.");
+                Answer::from(problem).retry_after(RETRY_AFTER)
+            }
+        }
     }
 
     async fn peer(&self, service: ServiceId) -> Result<Box<HttpPeer>> {
@@ -238,7 +252,7 @@ impl ProxyHttp for Proxy {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
@@ -246,7 +260,7 @@ impl ProxyHttp for Proxy {
         if let (Some(reason), Some(forward)) = (reason, &context.forward)
             && forward.permit.is_some()
         {
-            let answer = self.challenge(forward.service, reason, unix_now()).await;
+            let answer = self.challenge(forward.service, reason, client(session), unix_now()).await;
             *response = answer.header()?;
             context.replacement = Some(answer.body().clone());
         }
@@ -364,6 +378,12 @@ fn loggable(path: &str) -> &str {
     let first = &path[..end];
     let is_word = first.len() <= 16 && first.bytes().skip(1).all(|b| b.is_ascii_lowercase());
     if is_word { first } else { "/…" }
+}
+
+/// Where the client's connection comes from. Those of which it is not known are one client.
+fn client(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip)
 }
 
 async fn resolve(address: &str) -> Result<SocketAddr> {

@@ -80,7 +80,14 @@ impl Gateway {
 
         let largest_mb = config.services.iter().map(|service| service.terms.max_upload_mb).max().unwrap_or_default();
         let max_drain_bytes = largest_mb.saturating_mul(BYTES_PER_MB).saturating_add(MAX_FORM_OVERHEAD_BYTES);
-        let paywall = Paywall::new(config.services, config.master_keys, network, node, config.invoice_expiry);
+        let paywall = Paywall::new(
+            config.services,
+            config.master_keys,
+            network,
+            node,
+            config.invoice_expiry,
+            config.invoice_limits,
+        );
         let stopping = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::new(paywall, max_drain_bytes, stopping.clone());
         let running = proxy.running();

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU64,
+    num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
 use sluice_common::{l402::UnknownCaveats, limits::FreeUploads};
+use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
 use super::{DatabaseUrl, KeySource};
@@ -116,6 +117,16 @@ pub struct GatewaySettings {
     /// Its database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
+    /// How many invoices it asks the node for, for all clients.
+    pub invoices_per_minute: NonZeroU32,
+    /// How many of them at once.
+    pub invoice_burst: NonZeroU32,
+    /// How many for one network of clients.
+    pub invoices_per_minute_per_client: NonZeroU32,
+    /// How many of them at once.
+    pub invoice_burst_per_client: NonZeroU32,
+    /// How many invoices may be open.
+    pub max_open_invoices: NonZeroU32,
 }
 
 /// A `[[service]]`: what is sold.
@@ -233,7 +244,31 @@ impl Default for LightningSettings {
 
 impl Default for GatewaySettings {
     fn default() -> Self {
-        Self { listen: loopback(8081), admin_listen: loopback(8082), database_url: None }
+        let InvoiceLimits { all, per_client, max_open } = InvoiceLimits::default();
+        Self {
+            listen: loopback(8081),
+            admin_listen: loopback(8082),
+            database_url: None,
+            invoices_per_minute: all.per_minute,
+            invoice_burst: all.burst,
+            invoices_per_minute_per_client: per_client.per_minute,
+            invoice_burst_per_client: per_client.burst,
+            max_open_invoices: max_open,
+        }
+    }
+}
+
+impl GatewaySettings {
+    /// How many invoices the node is asked for.
+    pub fn invoice_limits(&self) -> InvoiceLimits {
+        InvoiceLimits {
+            all: RateLimit { per_minute: self.invoices_per_minute, burst: self.invoice_burst },
+            per_client: RateLimit {
+                per_minute: self.invoices_per_minute_per_client,
+                burst: self.invoice_burst_per_client,
+            },
+            max_open: self.max_open_invoices,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod behind;
 mod client;
+mod floods;
 
 use std::{net::TcpListener, num::NonZeroU64, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use sluice_common::{
 use sluice_gateway::{
     config::{GatewayConfig, ServiceConfig},
     db::GatewayDb,
+    invoice_limits::InvoiceLimits,
     lightning::TestWallet,
     server::Gateway,
 };
@@ -42,6 +44,10 @@ impl World {
     }
 
     async fn with(change: impl FnOnce(&mut ServiceConfig)) -> Self {
+        Self::limited(change, InvoiceLimits::default()).await
+    }
+
+    async fn limited(change: impl FnOnce(&mut ServiceConfig), invoice_limits: InvoiceLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
         let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
@@ -66,6 +72,7 @@ impl World {
             services: vec![service],
             master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
             invoice_expiry: Duration::from_secs(600),
+            invoice_limits,
             shutdown_timeout: Duration::from_secs(5),
         };
         let gateway = Gateway::start(config, wallet.clone()).await.unwrap();
@@ -342,6 +349,7 @@ async fn a_taken_address_is_an_error_and_no_panic() {
         }],
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
         invoice_expiry: Duration::from_secs(600),
+        invoice_limits: InvoiceLimits::default(),
         shutdown_timeout: Duration::from_secs(1),
     };
     let error = Gateway::start(config, world.wallet.clone()).await.err().unwrap();
