@@ -86,7 +86,7 @@ impl GatewayDb {
     }
 }
 
-fn migrator() -> Migrator {
+pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../migrations/gateway/sqlite");
     // Gateway and backend may share one database.
     migrator.dangerous_set_table_name("_sluice_gateway_migrations");
@@ -128,7 +128,7 @@ mod tests {
     async fn migrates_up_and_down_and_up_again() {
         let folder = tempfile::tempdir().unwrap();
         let db = open(&folder).await;
-        let all = ["_sluice_gateway_migrations", "test_wallet_payments"];
+        let all = ["_sluice_gateway_migrations", "payment", "settle_index", "test_wallet_payments"];
         assert_eq!(tables(&db).await, all);
 
         migrator().undo(&db.writer, 0).await.unwrap();
@@ -185,7 +185,7 @@ mod tests {
         let (one, other) = tokio::join!(open(&folder), open(&folder));
         let mut writing = one.write().await.unwrap();
         query("DELETE FROM test_wallet_payments").execute(&mut *writing).await.unwrap();
-        assert_eq!(tables(&other).await.len(), 2, "reads go on beside a write");
+        assert_eq!(tables(&other).await.len(), 4, "reads go on beside a write");
     }
 
     #[tokio::test]

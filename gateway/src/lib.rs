@@ -7,6 +7,7 @@ mod cors;
 pub mod db;
 mod drain;
 pub mod invoice_limits;
+pub mod ledger;
 pub mod lightning;
 pub mod path;
 pub mod paywall;

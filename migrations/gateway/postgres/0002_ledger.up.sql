@@ -2,7 +2,7 @@
 -- use. Nothing unpaid has a row. Times are unix seconds.
 CREATE TABLE payment (
   payment_hash  BYTEA  NOT NULL PRIMARY KEY CHECK (length(payment_hash) = 32),
-  service       TEXT   NOT NULL,
+  service       TEXT   NOT NULL CHECK (service <> ''),
   token_id      BYTEA  NOT NULL CHECK (length(token_id) = 32),
   -- Null until a node has said it, with settled_at and node.
   amount_msat   BIGINT,
