@@ -23,8 +23,9 @@ use crate::{
     lightning::{Invoice, InvoiceOrder, LightningError, LightningNode},
 };
 
-/// How long the node may take to make an invoice.
-const INVOICE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the node may take to make an invoice. Less than a call to the node may take, so that a late invoice is told
+/// from one that was not made.
+const INVOICE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Decides what costs, checks what was paid, and asks for payment.
 pub struct Paywall {
