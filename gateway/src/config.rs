@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU64, str::FromStr, time::Duration};
 use http::Method;
 use sluice_common::{keys::MasterKeys, l402::ServiceTerms};
 
-use crate::{invoice_limits::InvoiceLimits, path};
+use crate::{invoice_limits::InvoiceLimits, ledger::SettlementProof, path};
 
 /// What the gateway is told.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct GatewayConfig {
     pub invoice_expiry: Duration,
     /// How many invoices the node is asked for.
     pub invoice_limits: InvoiceLimits,
+    /// What proves that a token is paid.
+    pub settlement: SettlementProof,
     /// How long a stop waits for requests under way.
     pub shutdown_timeout: Duration,
 }

@@ -33,6 +33,7 @@ use crate::{
     answer::Answer,
     cors,
     drain::Drains,
+    ledger::{Books, SettlementCheck, Unproven},
     path,
     paywall::{ChallengeError, Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
 };
@@ -61,7 +62,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The proxy.
 pub struct Proxy {
-    paywall: Paywall,
+    paywall: Arc<Paywall>,
+    settlement: SettlementCheck,
+    books: Arc<Books>,
     drains: Drains,
     /// How many requests are under way.
     running: watch::Sender<usize>,
@@ -95,10 +98,17 @@ impl Drop for Running {
 }
 
 impl Proxy {
-    /// A proxy with this paywall. Answers that come before the body's end read on for at most `max_drain_bytes`. Once
+    /// A proxy with this paywall, which lets through what `settlement` confirms and notes it in `books`. Answers that come before the body's end read on for at most `max_drain_bytes`. Once
     /// `stopping` is set, new requests are sent away.
-    pub fn new(paywall: Paywall, max_drain_bytes: u64, stopping: Arc<AtomicBool>) -> Self {
-        Self { paywall, drains: Drains::new(max_drain_bytes), running: watch::Sender::new(0), stopping }
+    pub fn new(
+        paywall: Arc<Paywall>,
+        settlement: SettlementCheck,
+        books: Arc<Books>,
+        max_drain_bytes: u64,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        let drains = Drains::new(max_drain_bytes);
+        Self { paywall, settlement, books, drains, running: watch::Sender::new(0), stopping }
     }
 
     /// How many requests are under way.
@@ -120,14 +130,22 @@ impl Proxy {
         let now = unix_now();
         match self.paywall.decide(&request.method, request.uri.path(), &request.headers, now) {
             Decision::Forward(forward) => {
-                if let Some(permit) = &forward.permit {
-                    self.paywall.settled(permit.token().payment_hash());
-                }
+                self.confirm(&forward, now).await?;
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
             Decision::Challenge(service, reason) => Err(self.challenge(service, reason, client(session), now).await),
         }
+    }
+
+    /// Asks for the proof of payment that is configured, and notes the use of the token. Nothing where nothing costs.
+    async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
+        let Some(permit) = &forward.permit else { return Ok(()) };
+        let service = &self.paywall.service(forward.service).terms.name;
+        self.settlement.confirm(permit, service).await.map_err(unproven)?;
+        self.paywall.settled(permit.token().payment_hash());
+        self.books.used(permit, service, now);
+        Ok(())
     }
 
     async fn challenge(&self, service: ServiceId, reason: Reason, client: IpAddr, now: u64) -> Answer {
@@ -316,6 +334,23 @@ impl ProxyHttp for Proxy {
     fn request_summary(&self, session: &Session, _context: &Context) -> String {
         let request = session.req_header();
         format!("{} {}", request.method, loggable(request.uri.path()))
+    }
+}
+
+/// What a genuine token is answered whose payment is not proven.
+fn unproven(unproven: Unproven) -> Answer {
+    match unproven {
+        // Another payment would not mend it: no invoice.
+        Unproven::NotSettled => Problem::new(StatusCode::UNAUTHORIZED, "not_settled")
+            .detail("The node has not received the payment of this token. If it is under way, come again.")
+            .into(),
+        Unproven::Unknown(cause) => {
+            tracing::error!(%cause, "it is not known whether a token is paid");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "settlement_unknown").detail(
+                "It cannot be looked up now whether this token is paid. Come again; a token that is paid stays good.",
+            );
+            Answer::from(problem).retry_after(RETRY_AFTER)
+        }
     }
 }
 

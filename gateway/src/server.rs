@@ -26,7 +26,8 @@ use tokio::{
 
 use crate::{
     config::{ConfigError, GatewayConfig},
-    lightning::{LightningError, LightningNode},
+    ledger::{BookKeeper, LedgerDb, SettlementCheck},
+    lightning::{LightningError, LightningNode, NodeInfo},
     paywall::Paywall,
     proxy::Proxy,
 };
@@ -66,37 +67,50 @@ pub struct Gateway {
     running: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
+    book_keeper: BookKeeper,
     shutdown_timeout: Duration,
 }
 
 impl Gateway {
-    /// Starts the proxy, paid through `node`. When it returns, clients can connect.
-    pub async fn start(config: GatewayConfig, node: Arc<dyn LightningNode>) -> Result<Self, StartError> {
+    /// Starts the proxy, paid through `node`, and the booking of what is paid in `ledger`. When it returns, clients can
+    /// connect.
+    pub async fn start(
+        config: GatewayConfig,
+        node: Arc<dyn LightningNode>,
+        ledger: Arc<dyn LedgerDb>,
+    ) -> Result<Self, StartError> {
         config.check()?;
-        let network = node.info().await?.network;
+        let NodeInfo { network, pubkey, .. } = node.info().await?;
         let address = config.listen;
         // Pingora panics on an address that is taken; better to find out here, and to say so.
         drop(TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?);
 
         let largest_mb = config.services.iter().map(|service| service.terms.max_upload_mb).max().unwrap_or_default();
         let max_drain_bytes = largest_mb.saturating_mul(BYTES_PER_MB).saturating_add(MAX_FORM_OVERHEAD_BYTES);
-        let paywall = Paywall::new(
+        let paywall = Arc::new(Paywall::new(
             config.services,
-            config.master_keys,
+            config.master_keys.clone(),
             network,
-            node,
+            Arc::clone(&node),
             config.invoice_expiry,
             config.invoice_limits,
-        );
+        ));
+        let (book_keeper, books) =
+            BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), pubkey, config.master_keys, {
+                let paywall = Arc::clone(&paywall);
+                move |payment_hash| paywall.settled(payment_hash)
+            });
+        let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
         let stopping = Arc::new(AtomicBool::new(false));
-        let proxy = Proxy::new(paywall, max_drain_bytes, stopping.clone());
+        let proxy = Proxy::new(paywall, settlement, books, max_drain_bytes, stopping.clone());
         let running = proxy.running();
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || run(proxy, address, stopped))
             .map_err(StartError::Thread)?;
-        let gateway = Self { address, stopping, running, stop, thread, shutdown_timeout: config.shutdown_timeout };
+        let shutdown_timeout = config.shutdown_timeout;
+        let gateway = Self { address, stopping, running, stop, thread, book_keeper, shutdown_timeout };
         gateway.listens().await?;
         Ok(gateway)
     }
@@ -134,6 +148,7 @@ impl Gateway {
         if tokio::task::spawn_blocking(move || thread.join()).await.is_ok_and(|ended| ended.is_err()) {
             tracing::error!("the proxy's thread panicked");
         }
+        self.book_keeper.stop().await;
     }
 }
 
