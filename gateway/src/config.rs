@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroU64, str::FromStr, time::Duration};
 
 use http::Method;
-use sluice_common::{keys::MasterKeys, l402::ServiceTerms};
+use sluice_common::{keys::MasterKeys, l402::ServiceTerms, network::Network};
 
 use crate::{invoice_limits::InvoiceLimits, ledger::SettlementProof, path};
 
@@ -18,6 +18,8 @@ pub struct GatewayConfig {
     pub services: Vec<ServiceConfig>,
     /// Under which tokens are minted and checked.
     pub master_keys: MasterKeys,
+    /// The network that tokens are bought on. The node must be on it.
+    pub network: Network,
     /// How long an invoice can be paid.
     pub invoice_expiry: Duration,
     /// How many invoices the node is asked for.

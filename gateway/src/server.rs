@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     config::{ConfigError, GatewayConfig},
     ledger::{BookKeeper, LedgerDb, SettlementCheck},
-    lightning::{LightningError, LightningNode, NodeInfo},
+    lightning::LightningNode,
     paywall::Paywall,
     proxy::Proxy,
 };
@@ -49,9 +49,6 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The Lightning node.
-    #[error(transparent)]
-    Node(#[from] LightningError),
     /// The thread of the proxy.
     #[error("the proxy did not start: {0}")]
     Thread(std::io::Error),
@@ -73,14 +70,13 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts the proxy, paid through `node`, and the booking of what is paid in `ledger`. When it returns, clients can
-    /// connect.
+    /// connect. The node need not be there yet.
     pub async fn start(
         config: GatewayConfig,
         node: Arc<dyn LightningNode>,
         ledger: Arc<dyn LedgerDb>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        let NodeInfo { network, pubkey, .. } = node.info().await?;
         let address = config.listen;
         // Pingora panics on an address that is taken; better to find out here, and to say so.
         drop(TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?);
@@ -90,16 +86,15 @@ impl Gateway {
         let paywall = Arc::new(Paywall::new(
             config.services,
             config.master_keys.clone(),
-            network,
+            config.network,
             Arc::clone(&node),
             config.invoice_expiry,
             config.invoice_limits,
         ));
-        let (book_keeper, books) =
-            BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), pubkey, config.master_keys, {
-                let paywall = Arc::clone(&paywall);
-                move |payment_hash| paywall.settled(payment_hash)
-            });
+        let (book_keeper, books) = BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), config.master_keys, {
+            let paywall = Arc::clone(&paywall);
+            move |payment_hash| paywall.settled(payment_hash)
+        });
         let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
         let stopping = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::new(paywall, settlement, books, max_drain_bytes, stopping.clone());

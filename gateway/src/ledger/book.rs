@@ -91,19 +91,18 @@ impl Books {
 }
 
 impl BookKeeper {
-    /// Starts to book into `ledger`: what is paid to `node`, whose public key is `pubkey`, for tokens of `keys`, and what
-    /// is noted in the [`Books`]. `on_settled` is told of every settlement of the node, whatever it is for.
+    /// Starts to book into `ledger`: what is paid to `node` for tokens of `keys`, and what is noted in the [`Books`].
+    /// `on_settled` is told of every settlement of the node, whatever it is for.
     pub fn start(
         ledger: Arc<dyn LedgerDb>,
         node: Arc<dyn LightningNode>,
-        pubkey: String,
         keys: MasterKeys,
         on_settled: impl Fn(PaymentHash) + Send + Sync + 'static,
     ) -> (Self, Arc<Books>) {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let (stop, stopping) = watch::channel(false);
-        let follower = Follower { ledger: Arc::clone(&ledger), node, pubkey: pubkey.clone(), keys, on_settled };
-        let writer = Writer { ledger, pubkey, entries: receiver, stopping };
+        let follower = Follower { ledger: Arc::clone(&ledger), node: Arc::clone(&node), keys, on_settled };
+        let writer = Writer { ledger, node, entries: receiver, stopping };
         let keeper = Self { follower: tokio::spawn(follower.run()), writer: tokio::spawn(writer.run()), stop };
         (keeper, Arc::new(Books { entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)) }))
     }
@@ -124,7 +123,6 @@ impl BookKeeper {
 struct Follower<F> {
     ledger: Arc<dyn LedgerDb>,
     node: Arc<dyn LightningNode>,
-    pubkey: String,
     keys: MasterKeys,
     on_settled: F,
 }
@@ -141,14 +139,15 @@ impl<F: Fn(PaymentHash)> Follower<F> {
     }
 
     async fn follow(&self, wait: &mut Wait) -> Result<Infallible, FollowError> {
-        let after = self.ledger.last_index(&self.pubkey).await?;
+        let pubkey = self.node.info().await?.pubkey;
+        let after = self.ledger.last_index(&pubkey).await?;
         // What is there comes at once, so that many settlements of the past take few transactions.
         let mut settlements = self.node.settlements(after).await?.ready_chunks(BATCH);
         while let Some(chunk) = settlements.next().await {
             let mut failure = None;
             let read: Vec<Settlement> =
                 chunk.into_iter().map_while(|read| read.map_err(|error| failure = Some(error)).ok()).collect();
-            self.book(&read).await?;
+            self.book(&pubkey, &read).await?;
             if let Some(error) = failure {
                 return Err(error.into());
             }
@@ -157,19 +156,19 @@ impl<F: Fn(PaymentHash)> Follower<F> {
         Err(LightningError::Closed.into())
     }
 
-    async fn book(&self, settlements: &[Settlement]) -> Result<(), LedgerError> {
+    async fn book(&self, node: &str, settlements: &[Settlement]) -> Result<(), LedgerError> {
         let Some(last) = settlements.last() else { return Ok(()) };
         settlements.iter().for_each(|settlement| (self.on_settled)(settlement.payment_hash));
         let paid: Vec<_> =
             settlements.iter().filter_map(|settlement| SettledToken::of(settlement, &self.keys)).collect();
-        self.ledger.book_settlements(&self.pubkey, &paid, Some(last.index)).await
+        self.ledger.book_settlements(node, &paid, Some(last.index)).await
     }
 }
 
 /// Books what requests noted.
 struct Writer {
     ledger: Arc<dyn LedgerDb>,
-    pubkey: String,
+    node: Arc<dyn LightningNode>,
     entries: mpsc::Receiver<Entry>,
     stopping: watch::Receiver<bool>,
 }
@@ -210,8 +209,11 @@ impl Writer {
     }
 
     async fn book(&self, uses: &[TokenUse], paid: &[SettledToken]) -> Result<(), LedgerError> {
-        if !paid.is_empty() {
-            self.ledger.book_settlements(&self.pubkey, paid, None).await?;
+        // Who the node is, it must say; while it does not, its settlements come another way.
+        if !paid.is_empty()
+            && let Ok(node) = self.node.info().await
+        {
+            self.ledger.book_settlements(&node.pubkey, paid, None).await?;
         }
         if !uses.is_empty() {
             self.ledger.book_uses(uses).await?;

@@ -69,9 +69,8 @@ impl World {
         }
     }
 
-    async fn keeper(&self) -> (BookKeeper, Arc<Books>) {
-        let pubkey = self.node.info().await.unwrap().pubkey;
-        BookKeeper::start(self.ledger.clone(), self.node.clone(), pubkey, self.keys.clone(), |_| ())
+    fn keeper(&self) -> (BookKeeper, Arc<Books>) {
+        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.keys.clone(), |_| ())
     }
 
     fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
@@ -151,6 +150,7 @@ impl LightningNode for Node {
     }
 
     async fn info(&self) -> Result<NodeInfo, LightningError> {
+        self.is_there()?;
         self.wallet.info().await
     }
 }
@@ -231,7 +231,7 @@ async fn a_settlement_is_ours_by_its_memo() {
 async fn what_is_paid_is_booked_also_what_was_paid_meanwhile_and_nothing_else_is() {
     let world = World::new().await;
     let before = world.sell(true).await;
-    let (keeper, _books) = world.keeper().await;
+    let (keeper, _books) = world.keeper();
     assert_eq!(world.until(1).await[0].payment_hash, before.token().payment_hash());
     let live = world.sell(true).await;
     world.until(2).await;
@@ -243,7 +243,7 @@ async fn what_is_paid_is_booked_also_what_was_paid_meanwhile_and_nothing_else_is
     let missed = world.sell(true).await;
     let pubkey = world.node.info().await.unwrap().pubkey;
     assert_eq!(world.db.last_index(&pubkey).await.unwrap(), 2);
-    let (keeper, _books) = world.keeper().await;
+    let (keeper, _books) = world.keeper();
     let payments = world.until(3).await;
     eventually(async || (world.db.last_index(&pubkey).await.unwrap() == 4).then_some(())).await;
     keeper.stop().await;
@@ -261,7 +261,7 @@ async fn what_is_paid_is_booked_also_what_was_paid_meanwhile_and_nothing_else_is
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_first_use_of_a_token_is_written() {
     let world = World::new().await;
-    let (keeper, books) = world.keeper().await;
+    let (keeper, books) = world.keeper();
     let (one, other) = (world.sell(false).await, world.sell(true).await);
     let written = || world.ledger.written.load(Ordering::SeqCst);
     eventually(async || (written() == 1).then_some(())).await;
@@ -290,7 +290,7 @@ async fn what_comes_while_the_database_or_the_node_is_away_is_booked_later() {
     let world = World::new().await;
     world.ledger.away.store(true, Ordering::SeqCst);
     world.node.away.store(true, Ordering::SeqCst);
-    let (keeper, books) = world.keeper().await;
+    let (keeper, books) = world.keeper();
     let permit = world.sell(true).await;
     books.used(&permit, "media", NOW);
     eventually(async || (world.ledger.failed.load(Ordering::SeqCst) >= 3).then_some(())).await;
@@ -306,13 +306,13 @@ async fn what_comes_while_the_database_or_the_node_is_away_is_booked_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_books_what_is_noted() {
     let world = World::new().await;
-    let (keeper, books) = world.keeper().await;
+    let (keeper, books) = world.keeper();
     books.used(&world.sell(false).await, "media", NOW);
     keeper.stop().await;
     assert_eq!(world.payments().await.len(), 1);
 
     world.ledger.away.store(true, Ordering::SeqCst);
-    let (keeper, books) = world.keeper().await;
+    let (keeper, books) = world.keeper();
     books.used(&world.sell(true).await, "media", NOW);
     let began = Instant::now();
     keeper.stop().await;
@@ -322,7 +322,7 @@ async fn a_stop_books_what_is_noted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_preimages_for_proof_nobody_is_asked() {
     let world = World::new().await;
-    let (keeper, books) = world.keeper().await;
+    let (keeper, books) = world.keeper();
     world.node.away.store(true, Ordering::SeqCst);
     world.ledger.away.store(true, Ordering::SeqCst);
     let check = world.check(SettlementProof::Preimage, &books);
@@ -336,7 +336,7 @@ async fn the_node_is_asked_once_and_its_word_is_booked_for_ever() {
     let world = World::new().await;
     // No follower: the payment is known from the answer alone.
     world.node.away.store(true, Ordering::SeqCst);
-    let (keeper, books) = world.keeper().await;
+    let (keeper, books) = world.keeper();
     let permit = world.sell(true).await;
     let check = world.check(SettlementProof::Node, &books);
     assert!(matches!(check.confirm(&permit, "media").await, Err(Unproven::Unknown(_))), "the node is away");
@@ -359,7 +359,7 @@ async fn the_node_is_asked_once_and_its_word_is_booked_for_ever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_that_the_node_does_not_know_is_none_but_may_be_a_moment_late() {
     let world = World::new().await;
-    let (keeper, books) = world.keeper().await;
+    let (keeper, books) = world.keeper();
     let check = world.check(SettlementProof::Node, &books);
     let unpaid = world.sell(false).await;
     assert_eq!(check.confirm(&unpaid, "media").await, Err(Unproven::NotSettled));
