@@ -63,6 +63,13 @@ pub enum LndConfigError {
     Tls(#[from] rustls::Error),
 }
 
+impl LndConfig {
+    /// Whether a node can be tried with it.
+    pub fn check(&self) -> Result<(), LndConfigError> {
+        channel::check(self)
+    }
+}
+
 /// A call to LND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {

@@ -2,6 +2,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod health;
 mod lnd;
 mod wallet;
 
@@ -12,6 +13,7 @@ use futures_util::Stream;
 use sluice_common::{l402::PaymentHash, network::Network};
 
 pub use self::{
+    health::{NodeHealth, NodeWatch},
     lnd::{BAKE_MACAROON, LndConfig, LndConfigError, LndNode},
     wallet::{PayError, TestWallet},
 };

@@ -14,6 +14,7 @@ use std::{net::TcpListener, num::NonZeroU64, sync::Arc, time::Duration};
 use sluice_common::{
     keys::{MasterKey, MasterKeys},
     l402::{Challenge, Credential, ServiceTerms},
+    network::Network,
     secret::Secret,
 };
 use sluice_gateway::{

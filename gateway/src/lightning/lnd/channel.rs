@@ -53,6 +53,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A client of the node; it connects when it is first used, and again whenever the connection is gone. Must be called
 /// in a tokio runtime, which keeps the connection.
 pub(super) fn client(config: &LndConfig) -> Result<Client, LndConfigError> {
+    check(config)?;
     let uri = uri(&config.address)?;
     let connector = Patient::new(https(pinning(&config.tls_cert)?));
     let channel = Endpoint::from(uri)
@@ -63,12 +64,16 @@ pub(super) fn client(config: &LndConfig) -> Result<Client, LndConfigError> {
         .connect_with_connector_lazy(connector);
     let hex = Zeroizing::new(hex::encode(config.macaroon.expose()));
     let mut macaroon = MetadataValue::try_from(hex.as_str()).map_err(|_| LndConfigError::Macaroon)?;
-    if hex.is_empty() {
-        return Err(LndConfigError::Macaroon);
-    }
     macaroon.set_sensitive(true);
     let client = LightningClient::with_interceptor(channel, Authenticate { macaroon });
     Ok(client.max_decoding_message_size(MAX_ANSWER_BYTES))
+}
+
+/// Whether there can be a client.
+pub(super) fn check(config: &LndConfig) -> Result<(), LndConfigError> {
+    uri(&config.address)?;
+    pinning(&config.tls_cert)?;
+    if config.macaroon.expose().is_empty() { Err(LndConfigError::Macaroon) } else { Ok(()) }
 }
 
 /// `https://HOST:PORT` of a `HOST:PORT`, as other programs' `lndhost` has it.
