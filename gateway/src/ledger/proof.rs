@@ -7,6 +7,7 @@ use std::{
 };
 
 use lru::LruCache;
+use serde::{Deserialize, Serialize};
 use sluice_common::l402::{PaymentHash, Permit};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -29,7 +30,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// What proves that a token is paid.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SettlementProof {
     /// Its preimage: whoever has it has paid.
     #[default]
