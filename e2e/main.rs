@@ -11,4 +11,5 @@ mod junk;
 mod login;
 mod memory;
 mod paid_upload;
+mod payments;
 mod single_use;

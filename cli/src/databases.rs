@@ -55,7 +55,9 @@ impl Databases {
                 let db = GatewayDb::open(&path).await?;
                 Ok(Self { ledger: Arc::new(db.clone()), sqlite: Some(db) })
             }
-            DatabaseUrl::Postgres(url) => Ok(Self { ledger: Arc::new(PostgresLedger::open(&url).await?), sqlite: None }),
+            DatabaseUrl::Postgres(url) => {
+                Ok(Self { ledger: Arc::new(PostgresLedger::open(&url).await?), sqlite: None })
+            }
         }
     }
 
