@@ -11,5 +11,6 @@ pub mod ledger;
 pub mod lightning;
 pub mod path;
 pub mod paywall;
+pub mod probe;
 mod proxy;
 pub mod server;

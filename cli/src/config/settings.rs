@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -12,13 +12,13 @@ use sluice_common::{l402::UnknownCaveats, limits::FreeUploads};
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
-use super::{DatabaseUrl, KeySource};
+use super::{DatabaseUrl, KeySource, LightningSettings};
 use crate::logging::{LogFormat, LogLevel};
 
 const YEAR_SECS: NonZeroU64 = positive(31_557_600);
 
 /// `value`, which must be positive; checked where it stands in a constant.
-const fn positive(value: u64) -> NonZeroU64 {
+pub(super) const fn positive(value: u64) -> NonZeroU64 {
     match NonZeroU64::new(value) {
         Some(value) => value,
         None => NonZeroU64::MIN,
@@ -79,31 +79,6 @@ pub struct MasterKeySettings {
 
 fn always() -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH
-}
-
-/// `[lightning]`
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LightningSettings {
-    /// Which node takes the payments.
-    pub kind: LightningKind,
-    /// How long an invoice can be paid.
-    pub invoice_expiry_secs: NonZeroU64,
-    /// Lets the embedded wallet run where others can reach it.
-    pub allow_test_wallet: bool,
-    /// The embedded wallet's key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wallet_key: Option<KeySource>,
-}
-
-/// The kinds of Lightning nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LightningKind {
-    /// The embedded wallet: play money, for trying and testing.
-    Wallet,
-    /// LND. Known, so that it can be refused by name.
-    Lnd,
 }
 
 /// `[gateway]`
@@ -231,17 +206,6 @@ impl Default for Settings {
     }
 }
 
-impl Default for LightningSettings {
-    fn default() -> Self {
-        Self {
-            kind: LightningKind::Wallet,
-            invoice_expiry_secs: positive(3600),
-            allow_test_wallet: false,
-            wallet_key: None,
-        }
-    }
-}
-
 impl Default for GatewaySettings {
     fn default() -> Self {
         let InvoiceLimits { all, per_client, max_open } = InvoiceLimits::default();
@@ -327,6 +291,12 @@ impl Settings {
         self.gateway.database_url.clone().unwrap_or_else(default)
     }
 
+    /// The SQLite file of the embedded wallet: the gateway's database, if it is one.
+    pub fn wallet_database(&self) -> PathBuf {
+        let default = || self.data_dir.join("gateway.db");
+        self.gateway_database().sqlite_path().map_or_else(default, Path::to_owned)
+    }
+
     /// Where the requests of `service` go.
     pub fn upstream(&self, service: &ServiceSettings) -> String {
         service.upstream.clone().unwrap_or_else(|| reachable(self.backend.listen).to_string())
@@ -371,7 +341,7 @@ impl Settings {
             data_dir: self.data_dir.clone(),
             log: self.log.clone(),
             l402: L402Settings { master_keys: self.master_keys(), ..self.l402.clone() },
-            lightning: LightningSettings { wallet_key: Some(self.wallet_key()), ..self.lightning.clone() },
+            lightning: self.effective_lightning(),
             gateway: GatewaySettings { database_url: Some(self.gateway_database()), ..self.gateway.clone() },
             services: self.services.iter().map(service).collect(),
             backend: BackendSettings {
