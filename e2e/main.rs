@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
 
+#[path = "../gateway/tests/it/postgres.rs"]
+mod postgres;
 mod support;
 
 mod command_line;

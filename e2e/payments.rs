@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::support::{Sluice, eventually};
+use crate::{
+    postgres,
+    support::{Sluice, eventually},
+};
 
 impl Sluice {
     /// What `sluice payments` prints of this one's ledger.
@@ -74,5 +77,24 @@ async fn with_the_nodes_word_for_proof_what_the_wallet_was_paid_is_good() {
     let sluice = Sluice::start_with("[lightning]\nsettlement = \"node\"").await;
     let credential = sluice.buy().await;
     assert_eq!(sluice.upload(&credential, b"x").await.status(), 200);
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn the_ledger_can_be_in_postgres_and_its_password_stands_in_no_log() {
+    let url = postgres::database().await.replace("postgres@", "postgres:hunter2hunter2@");
+    let sluice = Sluice::start_with(&format!("[gateway]\ndatabase_url = \"{url}\"")).await;
+    sluice.is_secret("hunter2hunter2");
+    let credential = sluice.buy().await;
+    assert_eq!(sluice.upload(&credential, b"x").await.status(), 200);
+    let config = sluice.folder().join("sluice.toml");
+    let listed = eventually("it is in the ledger", async || {
+        let listed = sluice.payments_json(&["--config", config.to_str().unwrap()]).await;
+        let is_whole = |payment: &Value| payment["settled_at"].is_string() && payment["first_used_at"].is_string();
+        listed.first().is_some_and(is_whole).then_some(listed)
+    })
+    .await;
+    assert_eq!((listed.len(), &listed[0]["amount_msat"]), (1, &100_000.into()));
+    assert!(sluice.payments_json(&[]).await.is_empty(), "the embedded wallet's own file holds no ledger");
     sluice.finish().await;
 }
