@@ -24,10 +24,10 @@ async fn uploads_pays_and_downloads() {
         text(&sluice.run(&["download", muid, "-o", &format!("{name}.back")]).await);
         assert!(fs::read(sluice.folder().join(format!("{name}.back"))).unwrap() == *file, "{name}: not the same bytes");
     }
-    assert_eq!(sluice.payments().await, 1, "the small file was free");
+    assert_eq!(sluice.payments_made().await, 1, "the small file was free");
     fs::write(sluice.folder().join("larger"), bytes(41 * MIB, 3)).unwrap();
     text(&sluice.run(&["upload", "larger", "--pay"]).await);
-    assert_eq!(sluice.payments().await, 1, "a saved token that still buys is used");
+    assert_eq!(sluice.payments_made().await, 1, "a saved token that still buys is used");
     sluice.finish().await;
 }
 
@@ -52,10 +52,10 @@ async fn what_is_stored_is_not_paid_for_again() {
     {
         assert!(error.contains(part), "{part}: {error}");
     }
-    assert_eq!(sluice.payments().await, 1);
+    assert_eq!(sluice.payments_made().await, 1);
     fs::write(sluice.folder().join("file"), bytes(1_000, 2)).unwrap();
     text(&upload(&[]).await);
-    assert_eq!(sluice.payments().await, 2, "another file is");
+    assert_eq!(sluice.payments_made().await, 2, "another file is");
     sluice.finish().await;
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
 
+#[path = "../gateway/tests/it/postgres.rs"]
+mod postgres;
 mod support;
 
 mod command_line;
@@ -12,4 +14,5 @@ mod junk;
 mod login;
 mod memory;
 mod paid_upload;
+mod payments;
 mod single_use;

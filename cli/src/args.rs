@@ -9,6 +9,7 @@ use crate::{
     config::{Flags, Parts},
     key_use::KeysCommand,
     logging::LogLevel,
+    payments,
 };
 
 /// Sell uploads over Lightning: gateway, media server and client in one command
@@ -32,11 +33,15 @@ pub enum Command {
     Gateway(GatewayArgs),
     /// Run the media server alone
     Backend(BackendArgs),
+    /// List what was paid
+    Payments(PaymentsArgs),
     /// Check the configuration and print what it comes to, without its keys
     CheckConfig(FileArgs),
     /// See which keys the databases were used with, and give one up
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Look at everything that a start needs, one by one, and say how to mend what is wrong
+    Doctor(UpArgs),
     /// What clients do.
     #[command(flatten)]
     Client(ClientCommand),
@@ -51,6 +56,20 @@ pub struct FileArgs {
     /// The folder for databases, files and keys [default: sluice-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+}
+
+/// An LND node, where the file names none or another.
+#[derive(Debug, Args)]
+pub struct LndArgs {
+    /// Take payment through the LND node whose gRPC interface is here, and not with the embedded wallet
+    #[arg(long, value_name = "HOST:PORT")]
+    pub lnd: Option<String>,
+    /// Its certificate, tls.cert
+    #[arg(long, value_name = "FILE")]
+    pub lnd_tls_cert: Option<PathBuf>,
+    /// A macaroon of it; invoice.macaroon suffices
+    #[arg(long, value_name = "FILE")]
+    pub lnd_macaroon: Option<PathBuf>,
 }
 
 /// `sluice up`
@@ -68,6 +87,9 @@ pub struct UpArgs {
     /// The largest file that a token stores, in MB, where just one service is sold [default: 4096]
     #[arg(long, value_name = "N")]
     pub max_mb: Option<NonZeroU64>,
+    /// Who takes the payments.
+    #[command(flatten)]
+    pub lnd: LndArgs,
 }
 
 /// `sluice gateway`
@@ -82,6 +104,9 @@ pub struct GatewayArgs {
     /// Where it listens for whoever runs it [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
+    /// Who takes the payments.
+    #[command(flatten)]
+    pub lnd: LndArgs,
 }
 
 /// `sluice backend`
@@ -93,6 +118,17 @@ pub struct BackendArgs {
     /// Where it listens [default: 127.0.0.1:8083; with PORT in the environment, that port of every address]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+}
+
+/// `sluice payments`
+#[derive(Debug, Args)]
+pub struct PaymentsArgs {
+    /// Where from.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Which payments, and how they are written.
+    #[command(flatten)]
+    pub selection: payments::Selection,
 }
 
 /// What a command says of the configuration.
@@ -113,6 +149,14 @@ impl FileArgs {
     }
 }
 
+impl LndArgs {
+    fn apply(self, flags: &mut Flags) {
+        flags.lnd = self.lnd;
+        flags.lnd_tls_cert = self.lnd_tls_cert;
+        flags.lnd_macaroon = self.lnd_macaroon;
+    }
+}
+
 impl From<UpArgs> for ConfigArgs {
     fn from(args: UpArgs) -> Self {
         let mut config = Self { parts: Parts::All, ..args.gateway.into() };
@@ -126,6 +170,7 @@ impl From<UpArgs> for ConfigArgs {
 impl From<GatewayArgs> for ConfigArgs {
     fn from(args: GatewayArgs) -> Self {
         let mut config = args.files.into_config(Parts::Gateway);
+        args.lnd.apply(&mut config.flags);
         config.flags.listen = args.listen;
         config.flags.admin_listen = args.admin_listen;
         config
@@ -153,7 +198,7 @@ mod tests {
 
     #[test]
     fn flags_reach_the_configuration() {
-        let line = "sluice up --config f --data d --listen 127.0.0.1:1 --admin-listen [::1]:2 --backend-listen 127.0.0.1:3 --price-sat 4 --max-mb 5 --log-level debug";
+        let line = "sluice up --config f --data d --listen 127.0.0.1:1 --admin-listen [::1]:2 --backend-listen 127.0.0.1:3 --price-sat 4 --max-mb 5 --lnd n:10009 --lnd-tls-cert c --lnd-macaroon m --log-level debug";
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
         assert_eq!(arguments.log_level, Some(LogLevel::Debug));
         let Command::Up(args) = arguments.command else { panic!("another command") };
@@ -166,6 +211,9 @@ mod tests {
             backend_listen: address("127.0.0.1:3"),
             price_sat: NonZeroU64::new(4),
             max_mb: NonZeroU64::new(5),
+            lnd: Some("n:10009".into()),
+            lnd_tls_cert: Some("c".into()),
+            lnd_macaroon: Some("m".into()),
         };
         assert_eq!(ConfigArgs::from(args), ConfigArgs { file: Some("f".into()), flags, parts: Parts::All });
     }

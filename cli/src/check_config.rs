@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use crate::{
     config::Settings,
     keys::{self, KeyError},
+    lightning::{self, NodeError},
 };
 
 /// Why the configuration is not printed.
@@ -13,6 +14,9 @@ pub enum CheckError {
     /// A key is not what it should be.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The Lightning node's settings or files.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The settings cannot be written as TOML.
     #[error("the settings cannot be shown: {0}")]
     Toml(#[from] toml::ser::Error),
@@ -24,6 +28,9 @@ pub enum CheckError {
 /// Checks the keys of `settings`, which are checked themselves, and writes the effective configuration to `out`: TOML that
 /// would mean the same, but for keys that stand in it, which show as `[redacted]`.
 pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
+    if !settings.lightning.is_wallet() {
+        lightning::lnd_config(settings)?;
+    }
     for path in keys::check(settings)? {
         writeln!(out, "# {}: missing; `sluice up` makes it when it first starts", path.display())?;
     }

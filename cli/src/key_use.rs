@@ -3,19 +3,20 @@
 //! A start without one of them is refused, so that no key is lost or changed unnoticed. One that is gone for good, or
 //! that nothing needs any more, is forgotten here.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use clap::Subcommand;
 use sluice_backend::db::{Database, DbError, SqliteDatabase};
-use sluice_common::keys::KeyUse;
-use sluice_gateway::db::{
-    GatewayDb, OpenError,
-    key_use::{self, configured},
-};
+use sluice_common::{keys::KeyUse, network::Network, secret::Secret};
+use sluice_gateway::ledger::{LedgerDb, LedgerError, key_use::configured};
 
 use crate::{
     args::FileArgs,
     config::Settings,
+    databases::{DatabaseError, Databases},
     keys::{self, KeyError},
     server::{self, RunError},
 };
@@ -72,10 +73,10 @@ pub enum KeyUseError {
     Settings(#[from] RunError),
     /// The gateway's database.
     #[error(transparent)]
-    OpenGateway(#[from] OpenError),
+    OpenGateway(#[from] DatabaseError),
     /// The gateway's database.
     #[error(transparent)]
-    Gateway(#[from] key_use::KeyUseError),
+    Gateway(#[from] LedgerError),
     /// The media server's database.
     #[error(transparent)]
     Backend(#[from] DbError),
@@ -91,7 +92,6 @@ pub async fn list(settings: &Settings, out: &mut (dyn Write + Send)) -> Result<(
             let state = if database.configured.contains(&key) { "configured" } else { "missing" };
             writeln!(out, "{:<8} {:<20} {} {state}", database.name, key.name, key.fingerprint)?;
         }
-        database.close().await;
     }
     Ok(out.flush()?)
 }
@@ -109,7 +109,6 @@ pub async fn forget(settings: &Settings, key: &KeyUse, out: &mut (dyn Write + Se
             forgot = true;
             writeln!(out, "the database of the {} forgot {name} {fingerprint}", database.name)?;
         }
-        database.close().await;
     }
     if !forgot {
         return Err(KeyUseError::Unknown { name, fingerprint });
@@ -142,7 +141,7 @@ struct InUse {
 }
 
 enum Kind {
-    Gateway(GatewayDb),
+    Gateway(Arc<dyn LedgerDb>),
     Backend(SqliteDatabase),
 }
 
@@ -150,25 +149,33 @@ enum Kind {
 async fn databases(settings: &Settings) -> Result<Vec<InUse>, KeyUseError> {
     let (gateway, backend) = (settings.gateway_database(), settings.backend_database());
     let mut databases = Vec::new();
-    if gateway.path().exists() {
-        databases.push(InUse {
+    match Databases::existing_ledger(settings).await {
+        Ok(ledger) => databases.push(InUse {
             name: "gateway",
-            configured: configured(&keys::master_keys(settings)?, &keys::wallet_key(settings)?),
-            kind: Kind::Gateway(GatewayDb::open(gateway.path()).await?),
-        });
+            configured: configured(&keys::master_keys(settings)?, wallet_key(settings)?.as_ref()),
+            kind: Kind::Gateway(ledger),
+        }),
+        Err(DatabaseError::NoLedger(_)) => {}
+        Err(error) => return Err(error.into()),
     }
-    if backend.path().exists() {
-        let config = server::backend_config(settings, keys::master_keys(settings)?)?;
+    if let Some(path) = backend.sqlite_path().filter(|path| path.exists()) {
+        // No key depends on the network.
+        let config = server::backend_config(settings, keys::master_keys(settings)?, Network::TestWallet)?;
         databases.push(InUse {
             name: "backend",
             configured: sluice_backend::keys::configured(&config),
-            kind: Kind::Backend(SqliteDatabase::open(backend.path()).await?),
+            kind: Kind::Backend(SqliteDatabase::open(path).await?),
         });
     }
     if databases.is_empty() {
         return Err(KeyUseError::NoDatabase { gateway: gateway.to_string(), backend: backend.to_string() });
     }
     Ok(databases)
+}
+
+/// The embedded wallet's key, if that takes the payments.
+fn wallet_key(settings: &Settings) -> Result<Option<Secret<[u8; 32]>>, KeyError> {
+    settings.lightning.is_wallet().then(|| keys::wallet_key(settings)).transpose()
 }
 
 impl InUse {
@@ -185,18 +192,13 @@ impl InUse {
             Kind::Backend(db) => db.forget_key(key).await?,
         })
     }
-
-    async fn close(&self) {
-        match &self.kind {
-            Kind::Gateway(db) => db.close().await,
-            Kind::Backend(db) => db.close().await,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use sluice_gateway::ledger::key_use;
 
     use super::*;
 
@@ -206,12 +208,13 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    fn gateway_keys(settings: &Settings) -> Vec<KeyUse> {
+        configured(&keys::master_keys(settings).unwrap(), Some(&keys::wallet_key(settings).unwrap()))
+    }
+
     async fn start_gateway(settings: &Settings) -> bool {
-        let db = GatewayDb::open(settings.gateway_database().path()).await.unwrap();
-        let configured = configured(&keys::master_keys(settings).unwrap(), &keys::wallet_key(settings).unwrap());
-        let started = db.check_keys(&configured).await.is_ok();
-        db.close().await;
-        started
+        let ledger = Databases::open(settings).await.unwrap().ledger;
+        key_use::check(&*ledger, &gateway_keys(settings)).await.is_ok()
     }
 
     #[tokio::test]
@@ -238,7 +241,7 @@ mod tests {
         assert!(matches!(error, KeyUseError::Unknown { .. }), "{error}");
 
         assert!(start_gateway(&settings).await);
-        for key in configured(&keys::master_keys(&settings).unwrap(), &keys::wallet_key(&settings).unwrap()) {
+        for key in gateway_keys(&settings) {
             let error = forget(&settings, &key, &mut Vec::new()).await.unwrap_err();
             assert!(matches!(error, KeyUseError::Configured { .. }), "{error}");
         }

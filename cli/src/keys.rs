@@ -27,6 +27,7 @@ const MAX_KEY_FILE_BYTES: u64 = 4096;
 /// What the keys are called in errors: their setting, and their variable if they have one.
 const MASTER_KEY: &str = "[l402] master_keys (SLUICE_MASTER_KEYS)";
 const WALLET_KEY: &str = "[lightning] wallet_key";
+const LND_MACAROON: &str = "[lightning] macaroon (LND_MACAROON_HEX, macdir)";
 const JWT_KEY: &str = "[backend] jwt_key (JWT_KEY)";
 const LOCAL_ENCRYPTION_KEY: &str = "[backend] local_encryption_key (LOCAL_ENCRYPTION_KEY)";
 
@@ -91,6 +92,20 @@ pub enum KeyError {
         /// The file, or the setting.
         place: String,
     },
+    /// A text that is no macaroon.
+    #[error("{name}: not hexadecimal; a file is written \"file:PATH\"")]
+    NotAMacaroon {
+        /// Which.
+        name: &'static str,
+    },
+    /// There is no such file, and nobody but LND makes it.
+    #[error("{name}: there is no file {}; LND's own are in data/chain/bitcoin/NETWORK of its folder", path.display())]
+    NoMacaroon {
+        /// Which.
+        name: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// Too short for a key.
     #[error("{name}: {place} has less than {MIN_JWT_KEY_CHARS} characters")]
     TooShort {
@@ -129,6 +144,25 @@ pub fn wallet_key(settings: &Settings) -> Result<Secret<[u8; 32]>, KeyError> {
     hex_key(WALLET_KEY, &settings.wallet_key())
 }
 
+/// LND's macaroon: a file of its bytes, as LND makes it, or hex, in a file or not.
+pub fn lnd_macaroon(source: &KeySource) -> Result<Secret<Vec<u8>>, KeyError> {
+    let name = LND_MACAROON;
+    let bytes = match source {
+        KeySource::Value(text) => Secret::new(text.expose().clone().into_bytes()),
+        KeySource::File(path) => Secret::new(read_bytes(name, path).map_err(|error| match error {
+            KeyError::Missing { name, path } => KeyError::NoMacaroon { name, path },
+            error => error,
+        })?),
+    };
+    // A macaroon in binary begins with its version, 2, or in an old form with a length in hex digits and a word that has
+    // others.
+    match (hex::decode(bytes.expose().trim_ascii()), source) {
+        (Ok(bytes), _) => Ok(Secret::new(bytes)),
+        (Err(_), KeySource::File(_)) => Ok(bytes),
+        (Err(_), KeySource::Value(_)) => Err(KeyError::NotAMacaroon { name }),
+    }
+}
+
 /// The key that files on disk are sealed with.
 pub fn local_encryption_key(settings: &Settings) -> Result<Secret<[u8; 32]>, KeyError> {
     hex_key(LOCAL_ENCRYPTION_KEY, &settings.local_encryption_key())
@@ -159,7 +193,7 @@ pub fn check(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
     let missing = missing(settings)?;
     let keys = [
         minting_master_keys(settings).map(drop),
-        wallet_key(settings).map(drop),
+        if settings.lightning.is_wallet() { wallet_key(settings).map(drop) } else { Ok(()) },
         jwt_key(settings).map(drop),
         local_encryption_key(settings).map(drop),
     ];
@@ -170,7 +204,9 @@ pub fn check(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
 /// The key files that are missing; an error unless this is a first start.
 fn missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
     let mut sources: Vec<_> = settings.master_keys().into_iter().map(|key| (MASTER_KEY, key.key)).collect();
-    sources.push((WALLET_KEY, settings.wallet_key()));
+    if settings.lightning.is_wallet() {
+        sources.push((WALLET_KEY, settings.wallet_key()));
+    }
     sources.push((JWT_KEY, settings.jwt_key()));
     sources.push((LOCAL_ENCRYPTION_KEY, settings.local_encryption_key()));
 
@@ -193,9 +229,10 @@ fn missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
 
 /// What says that this is no first start.
 fn earlier_state(settings: &Settings) -> Result<Option<PathBuf>, KeyError> {
-    for database in [settings.backend_database(), settings.gateway_database()] {
-        if exists("database_url", database.path())? {
-            return Ok(Some(database.path().to_owned()));
+    let backend = settings.backend_database();
+    for path in backend.sqlite_path().map(Path::to_owned).into_iter().chain([settings.wallet_database()]) {
+        if exists("database_url", &path)? {
+            return Ok(Some(path));
         }
     }
     let local_dir = settings.local_dir();
@@ -258,6 +295,16 @@ fn place(source: &KeySource) -> String {
 
 fn read_file(name: &'static str, path: &Path) -> Result<String, KeyError> {
     let unreadable = |source| KeyError::Unreadable { name, path: path.to_owned(), source };
+    let bytes = read_bytes(name, path)?;
+    // What is no text is wiped with the error that holds it.
+    String::from_utf8(bytes).map_err(|error| {
+        drop(Secret::new(error.into_bytes()));
+        unreadable(io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
+    })
+}
+
+fn read_bytes(name: &'static str, path: &Path) -> Result<Vec<u8>, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { name, path: path.to_owned(), source };
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(KeyError::Missing { name, path: path.to_owned() });
@@ -270,7 +317,7 @@ fn read_file(name: &'static str, path: &Path) -> Result<String, KeyError> {
     if metadata.permissions().mode() & 0o077 != 0 {
         tracing::warn!(path = %path.display(), "others than the owner may read this key file: chmod 600 it");
     }
-    fs::read_to_string(path).map_err(unreadable)
+    fs::read(path).map_err(unreadable)
 }
 
 #[cfg(test)]

@@ -2,19 +2,20 @@
 
 use std::{
     env,
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     process::ExitCode,
 };
 
 use clap::Parser;
 use sluice::{
-    args::{Arguments, Command, ConfigArgs},
+    args::{Arguments, Command, ConfigArgs, PaymentsArgs},
     check_config,
     client::{self, ClientCommand},
     config::{self, ConfigError, Parts, Settings},
+    doctor,
     key_use::{self, KeysCommand},
     logging::{self, LogFormat, LogLevel},
-    server,
+    payments, server,
 };
 use sluice_common::keys::KeyUse;
 use tokio::runtime::Runtime;
@@ -28,8 +29,10 @@ fn main() -> ExitCode {
         Command::Up(args) => serve(args.into(), log_level),
         Command::Gateway(args) => serve(args.into(), log_level),
         Command::Backend(args) => serve(args.into(), log_level),
+        Command::Payments(args) => payments(args, log_level),
         Command::CheckConfig(args) => check(args.into_config(Parts::All), log_level),
         Command::Keys(command) => run_keys(command, log_level),
+        Command::Doctor(args) => doctor(args.into(), log_level),
         Command::Client(command) => run_client(command, log_level),
     };
     match done {
@@ -73,6 +76,19 @@ fn run_keys(command: KeysCommand, log_level: Option<LogLevel>) -> anyhow::Result
             Some(key) => key_use::forget(&settings, &key, &mut out).await,
         }
     })?)
+}
+
+fn doctor(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
+    let settings = load(args, log_level)?;
+    logging::init(LogLevel::Warn, LogFormat::Text);
+    Ok(Runtime::new()?.block_on(doctor::run(&settings, &mut io::stdout().lock()))?)
+}
+
+fn payments(args: PaymentsArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
+    let settings = load(args.files.into_config(Parts::Gateway), log_level)?;
+    logging::init(LogLevel::Warn, LogFormat::Text);
+    let mut out = BufWriter::new(io::stdout());
+    Ok(Runtime::new()?.block_on(payments::run(&settings, &args.selection, &mut out))?)
 }
 
 fn run_client(command: ClientCommand, log_level: Option<LogLevel>) -> anyhow::Result<()> {

@@ -17,11 +17,8 @@ use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, sec
 use sluice_gateway::{
     admin::{self, Admin},
     config::GatewayConfig,
-    db::{
-        GatewayDb, OpenError,
-        key_use::{self, KeyUseError},
-    },
-    lightning::TestWallet,
+    ledger::key_use::{self, KeyUseError},
+    lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
     server::{Gateway, StartError as GatewayError},
 };
 use tokio::{
@@ -36,8 +33,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{DatabaseUrl, Invalid, Parts, Settings},
     data_dir::{DataDir, DataDirError},
-    files,
+    databases::{self, DatabaseError, Databases},
     keys::{self, KeyError},
+    lightning::{self, Found, NodeError},
 };
 
 /// How long a stop waits for requests under way.
@@ -64,14 +62,9 @@ pub enum RunError {
     /// The key for logins.
     #[error(transparent)]
     JwtKey(#[from] EmptyJwtKey),
-    /// The folder of a database.
-    #[error("the folder of {}: {source}", path.display())]
-    DatabaseDir {
-        /// The database.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The Lightning node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The admin address.
     #[error("the admin address cannot listen on {address}: {source}")]
     Admin {
@@ -80,9 +73,9 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
-    /// The gateway's database.
+    /// A database.
     #[error(transparent)]
-    GatewayDb(#[from] OpenError),
+    Database(#[from] DatabaseError),
     /// A key that the gateway was used with is missing.
     #[error("the gateway does not start: {0}")]
     GatewayKeys(#[from] KeyUseError),
@@ -113,7 +106,11 @@ pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
             tracing::info!(path = %path.display(), "made a new key");
         }
     }
-    let plan = Plan::new(settings, parts)?;
+    let found = tokio::select! {
+        found = lightning::find(&settings, parts) => found?,
+        () = signals.next() => return Ok(()),
+    };
+    let plan = Plan::new(settings, parts, found)?;
     let mut servers = Servers::default();
     let outcome = tokio::select! {
         outcome = servers.run(plan) => outcome,
@@ -136,41 +133,71 @@ struct Plan {
 /// A gateway that is to run.
 struct GatewayPlan {
     config: GatewayConfig,
-    wallet_key: Secret<[u8; 32]>,
+    payee: Payee,
+}
+
+/// Who takes the payments.
+enum Payee {
+    /// The embedded wallet, with this key.
+    Wallet(Secret<[u8; 32]>),
+    /// An LND node.
+    Lnd(Arc<LndNode>),
+}
+
+impl Payee {
+    fn wallet_key(&self) -> Option<&Secret<[u8; 32]>> {
+        match self {
+            Self::Wallet(key) => Some(key),
+            Self::Lnd(_) => None,
+        }
+    }
 }
 
 impl Plan {
-    fn new(settings: Settings, parts: Parts) -> Result<Self, RunError> {
+    fn new(settings: Settings, parts: Parts, found: Found) -> Result<Self, RunError> {
+        let network = found.network;
         let read_keys = if parts.has_gateway() { keys::minting_master_keys } else { keys::master_keys };
         let master_keys = read_keys(&settings)?;
-        let gateway = parts.has_gateway().then(|| GatewayPlan::new(&settings, master_keys.clone())).transpose()?;
-        let backend = parts.has_backend().then(|| backend_config(&settings, master_keys)).transpose()?;
+        let gateway =
+            parts.has_gateway().then(|| GatewayPlan::new(&settings, master_keys.clone(), found)).transpose()?;
+        let backend = parts.has_backend().then(|| backend_config(&settings, master_keys, network)).transpose()?;
         Ok(Self { settings, gateway, backend })
     }
 }
 
 impl GatewayPlan {
-    fn new(settings: &Settings, master_keys: MasterKeys) -> Result<Self, RunError> {
+    fn new(settings: &Settings, master_keys: MasterKeys, found: Found) -> Result<Self, RunError> {
         let config = GatewayConfig {
             listen: settings.gateway.listen,
             admin_listen: settings.gateway.admin_listen,
             services: settings.services()?,
             master_keys,
+            network: found.network,
             invoice_expiry: settings.invoice_expiry(),
+            invoice_limits: settings.gateway.invoice_limits(),
+            settlement: settings.lightning.settlement,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
         };
-        Ok(Self { config, wallet_key: keys::wallet_key(settings)? })
+        let payee = match found.lnd {
+            Some(node) => Payee::Lnd(node),
+            None => Payee::Wallet(keys::wallet_key(settings)?),
+        };
+        Ok(Self { config, payee })
     }
 }
 
 /// The media server that `settings` describe.
-pub(crate) fn backend_config(settings: &Settings, master_keys: MasterKeys) -> Result<BackendConfig, RunError> {
+pub(crate) fn backend_config(
+    settings: &Settings,
+    master_keys: MasterKeys,
+    network: Network,
+) -> Result<BackendConfig, RunError> {
     let backend = &settings.backend;
     Ok(BackendConfig {
         listen: backend.listen,
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
-        database: DatabaseConfig::Sqlite { path: settings.backend_database().path().to_owned() },
+        database: DatabaseConfig::Sqlite { path: backend_database(settings)? },
         store: StoreConfig::Local {
             dir: settings.local_dir(),
             encryption_key: Some(keys::local_encryption_key(settings)?),
@@ -181,7 +208,7 @@ pub(crate) fn backend_config(settings: &Settings, master_keys: MasterKeys) -> Re
         },
         terms: settings.media_terms()?,
         master_keys,
-        network: Network::TestWallet,
+        network,
         timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
     })
 }
@@ -205,24 +232,32 @@ impl Servers {
     /// Starts the parts, the gateway last: whoever it lets in finds the others at work.
     async fn start(&mut self, plan: Plan) -> Result<(), RunError> {
         let Plan { mut settings, gateway, backend } = plan;
-        let mut wallet = None;
-        if let Some(GatewayPlan { config, wallet_key }) = &gateway {
-            let db = GatewayDb::open(&ready_database(&settings.gateway_database())?).await?;
-            db.check_keys(&key_use::configured(&config.master_keys, wallet_key)).await?;
-            let node = Arc::new(TestWallet::new(wallet_key, db));
-            self.admin = Some(AdminServer::start(config.admin_listen, Arc::clone(&node)).await?);
-            wallet = Some(node);
+        let mut paid_through = None;
+        if let Some(GatewayPlan { config, payee }) = gateway {
+            let databases = Databases::open(&settings).await?;
+            let ledger = Arc::clone(&databases.ledger);
+            key_use::check(&*ledger, &key_use::configured(&config.master_keys, payee.wallet_key())).await?;
+            let (node, wallet): (Arc<dyn LightningNode>, _) = match payee {
+                Payee::Lnd(node) => (node, None),
+                Payee::Wallet(key) => {
+                    let wallet = Arc::new(TestWallet::new(&key, databases.wallet(&settings).await?));
+                    (Arc::<TestWallet>::clone(&wallet), Some(wallet))
+                }
+            };
+            let watch = NodeWatch::start(Arc::clone(&node), config.network);
+            self.admin = Some(AdminServer::start(config.admin_listen, wallet, watch).await?);
+            paid_through = Some((config, node, ledger));
         }
         if let Some(config) = backend {
-            ready_database(&settings.backend_database())?;
+            databases::make_dir_of(&backend_database(&settings)?)?;
             let backend = BackendServer::start(config).await?;
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
         }
-        if let (Some(GatewayPlan { mut config, .. }), Some(wallet)) = (gateway, wallet) {
+        if let Some((mut config, node, ledger)) = paid_through {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
-            self.gateway = Some(Gateway::start(config, wallet).await?);
+            self.gateway = Some(Gateway::start(config, node, ledger).await?);
         }
         if let Some(admin) = &self.admin {
             admin.ready.send_replace(true);
@@ -309,20 +344,21 @@ impl BackendServer {
 struct AdminServer {
     address: SocketAddr,
     ready: watch::Sender<bool>,
+    _watch: NodeWatch,
     shutdown: CancellationToken,
     task: JoinHandle<io::Result<()>>,
 }
 
 impl AdminServer {
-    async fn start(listen: SocketAddr, wallet: Arc<TestWallet>) -> Result<Self, RunError> {
+    async fn start(listen: SocketAddr, wallet: Option<Arc<TestWallet>>, watch: NodeWatch) -> Result<Self, RunError> {
         let failed = |source| RunError::Admin { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (ready, is_ready) = watch::channel(false);
         let shutdown = CancellationToken::new();
-        let router = admin::router(Admin { ready: is_ready, wallet: Some(wallet) });
+        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet });
         let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        Ok(Self { address, ready, shutdown, task: tokio::spawn(serving.into_future()) })
+        Ok(Self { address, ready, _watch: watch, shutdown, task: tokio::spawn(serving.into_future()) })
     }
 
     async fn stop(self) {
@@ -352,16 +388,18 @@ impl Signals {
     }
 }
 
-/// Makes the folder that a database is to be in, and gives the database's path.
-fn ready_database(database: &DatabaseUrl) -> Result<PathBuf, RunError> {
-    let path = database.path();
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    dir.map_or(Ok(()), files::make_dir).map_err(|source| RunError::DatabaseDir { path: path.to_owned(), source })?;
-    Ok(path.to_owned())
+/// The file of the backend's database.
+fn backend_database(settings: &Settings) -> Result<PathBuf, Invalid> {
+    match settings.backend_database() {
+        DatabaseUrl::Sqlite(path) => Ok(path),
+        DatabaseUrl::Postgres(_) => Err(Invalid::BackendPostgres),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use sluice_gateway::db::GatewayDb;
+
     use super::*;
 
     #[tokio::test]
@@ -369,7 +407,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = GatewayDb::open(&dir.path().join("gateway.db")).await.unwrap();
         let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
-        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), wallet).await.unwrap();
+        let watch = NodeWatch::start(Arc::<TestWallet>::clone(&wallet), Network::TestWallet);
+        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch).await.unwrap();
         let stop = admin.task.abort_handle();
         let mut servers = Servers { admin: Some(admin), ..Servers::default() };
         assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");

@@ -254,7 +254,7 @@ impl Sluice {
     }
 
     /// How many payments the embedded wallet recorded.
-    pub async fn payments(&self) -> i64 {
+    pub async fn payments_made(&self) -> i64 {
         let options = SqliteConnectOptions::new().filename(self.data().join("gateway.db")).read_only(true);
         let mut db = options.connect().await.unwrap();
         sqlx::query_scalar("SELECT count(*) FROM test_wallet_payments").fetch_one(&mut db).await.unwrap()

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sluice_common::problem::{self, Problem};
 use tokio::sync::watch;
 
-use crate::lightning::{PayError, TestWallet};
+use crate::lightning::{NodeHealth, PayError, TestWallet};
 
 /// The largest request body. An invoice has at most 7,089 characters.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -29,13 +29,17 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub struct Admin {
     /// Whether everything that was to be started serves; false until then.
     pub ready: watch::Receiver<bool>,
+    /// How the Lightning node is.
+    pub node: watch::Receiver<NodeHealth>,
     /// The embedded wallet, where that is what takes payment.
     pub wallet: Option<Arc<TestWallet>>,
 }
 
 /// All routes of the admin address. Errors are problem+json, and nothing is to be cached.
 ///
-/// - `GET /healthz`: 200 `{"status":"ok"}` when ready, 503 before.
+/// - `GET /healthz`: 200 `{"status":"ok"}` when ready, 503 before; 200 `{"status":"degraded","reason":"…"}` when new
+///   tokens cannot be sold, or might not be, for the Lightning node is not well. Paid tokens go on working then, so no
+///   load balancer is to send requests elsewhere.
 /// - `POST /wallet/pay` `{"invoice":"lnbcrt…"}`: 200 `{"preimage":"<hex>"}`; 422 with a code that says why it is not
 ///   paid; 404 without an embedded wallet.
 pub fn router(admin: Admin) -> Router {
@@ -53,7 +57,11 @@ pub fn router(admin: Admin) -> Router {
 
 async fn healthz(State(admin): State<Admin>) -> Response {
     if *admin.ready.borrow() {
-        return Json(Health { status: "ok" }).into_response();
+        let health = match &*admin.node.borrow() {
+            NodeHealth::Ok => Health { status: "ok", reason: None },
+            NodeHealth::Degraded(reason) => Health { status: "degraded", reason: Some(reason.clone()) },
+        };
+        return Json(health).into_response();
     }
     respond(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready").detail("not every part has started yet"))
 }
@@ -61,6 +69,8 @@ async fn healthz(State(admin): State<Admin>) -> Response {
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 async fn pay(State(admin): State<Admin>, order: Result<Json<PayOrder>, JsonRejection>) -> Response {

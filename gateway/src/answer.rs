@@ -60,10 +60,11 @@ impl Answer {
         Self { status: StatusCode::OK, body: Bytes::new(), ..self }
     }
 
-    /// Says when to come again.
+    /// Says when to come again, in whole seconds, none too early.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.headers.push((RETRY_AFTER, HeaderValue::from(wait.as_secs())));
+        let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.headers.push((RETRY_AFTER, HeaderValue::from(secs)));
         self
     }
 

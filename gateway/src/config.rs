@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, num::NonZeroU64, str::FromStr, time::Duration};
 
 use http::Method;
-use sluice_common::{keys::MasterKeys, l402::ServiceTerms};
+use sluice_common::{keys::MasterKeys, l402::ServiceTerms, network::Network};
 
-use crate::path;
+use crate::{invoice_limits::InvoiceLimits, ledger::SettlementProof, path};
 
 /// What the gateway is told.
 #[derive(Debug, Clone)]
@@ -18,8 +18,14 @@ pub struct GatewayConfig {
     pub services: Vec<ServiceConfig>,
     /// Under which tokens are minted and checked.
     pub master_keys: MasterKeys,
+    /// The network that tokens are bought on. The node must be on it.
+    pub network: Network,
     /// How long an invoice can be paid.
     pub invoice_expiry: Duration,
+    /// How many invoices the node is asked for.
+    pub invoice_limits: InvoiceLimits,
+    /// What proves that a token is paid.
+    pub settlement: SettlementProof,
     /// How long a stop waits for requests under way.
     pub shutdown_timeout: Duration,
 }

@@ -1,7 +1,5 @@
 //! The gateway's own SQLite file. Nothing is in it that a token's worth depends on.
 
-pub mod key_use;
-
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -98,7 +96,7 @@ impl GatewayDb {
     }
 }
 
-fn migrator() -> Migrator {
+pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../migrations/gateway/sqlite");
     // Gateway and backend may share one database.
     migrator.dangerous_set_table_name("_sluice_gateway_migrations");
@@ -142,7 +140,7 @@ mod tests {
     async fn migrates_up_and_down_and_up_again() {
         let folder = tempfile::tempdir().unwrap();
         let db = open(&folder).await;
-        let all = ["_sluice_gateway_migrations", "gateway_key_use", "test_wallet_payments"];
+        let all = ["_sluice_gateway_migrations", "gateway_key_use", "payment", "settle_index", "test_wallet_payments"];
         assert_eq!(tables(&db).await, all);
 
         migrator().undo(&db.writer, 0).await.unwrap();
@@ -222,7 +220,7 @@ mod tests {
         let (one, other) = tokio::join!(open(&folder), open(&folder));
         let mut writing = one.write().await.unwrap();
         query("DELETE FROM test_wallet_payments").execute(&mut *writing).await.unwrap();
-        assert_eq!(tables(&other).await.len(), 3, "reads go on beside a write");
+        assert_eq!(tables(&other).await.len(), 5, "reads go on beside a write");
     }
 
     #[tokio::test]

@@ -1,11 +1,16 @@
 //! The paywall: from a request's headers to what becomes of it. Everything here but [`Paywall::challenge`] is pure.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 use sluice_common::{
     keys::MasterKeys,
-    l402::{self, Challenge, Credential, Lapsed, MintError, Permit},
+    l402::{self, Challenge, Credential, Lapsed, MintError, PaymentHash, Permit},
     limits::{self, MAX_FORM_OVERHEAD_BYTES},
     network::Network,
     problem::Problem,
@@ -15,11 +20,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::{
     answer::Answer,
     config::ServiceConfig,
-    lightning::{InvoiceOrder, LightningError, LightningNode},
+    invoice_limits::{InvoiceGate, InvoiceLimits, TooMany},
+    lightning::{Invoice, InvoiceOrder, LightningError, LightningNode},
 };
 
-/// How long the node may take to make an invoice.
-const INVOICE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the node may take to make an invoice. Less than a call to the node may take, so that a late invoice is told
+/// from one that was not made.
+const INVOICE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Decides what costs, checks what was paid, and asks for payment.
 pub struct Paywall {
@@ -28,6 +35,7 @@ pub struct Paywall {
     network: Network,
     node: Arc<dyn LightningNode>,
     invoice_expiry: Duration,
+    invoices: InvoiceGate,
 }
 
 /// A service, by its place in the configuration.
@@ -66,6 +74,9 @@ pub enum Reason {
 /// Why there is no challenge.
 #[derive(Debug, thiserror::Error)]
 pub enum ChallengeError {
+    /// The node is asked for no more invoices now.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// No master key mints yet.
     #[error("no master key mints yet: each has a later `mints_from`")]
     NoKey,
@@ -115,8 +126,10 @@ impl Paywall {
         network: Network,
         node: Arc<dyn LightningNode>,
         invoice_expiry: Duration,
+        invoice_limits: InvoiceLimits,
     ) -> Self {
-        Self { services, keys, network, node, invoice_expiry }
+        let invoices = InvoiceGate::new(invoice_limits, invoice_expiry);
+        Self { services, keys, network, node, invoice_expiry, invoices }
     }
 
     /// The service.
@@ -170,8 +183,15 @@ impl Paywall {
         }
     }
 
-    /// Asks the node for an invoice and answers 402 with a token that it pays for. Writes nothing anywhere.
-    pub async fn challenge(&self, id: ServiceId, reason: Reason, now: u64) -> Result<Answer, ChallengeError> {
+    /// Asks the node for an invoice and answers a client at `client` 402 with a token that it pays for. Writes nothing
+    /// anywhere.
+    pub async fn challenge(
+        &self,
+        id: ServiceId,
+        reason: Reason,
+        client: IpAddr,
+        now: u64,
+    ) -> Result<Answer, ChallengeError> {
         let service = self.service(id);
         let key = self.keys.minting(now).ok_or(ChallengeError::NoKey)?;
         let token_id = key.new_token_id(now);
@@ -180,13 +200,29 @@ impl Paywall {
             memo: service.terms.memo(&token_id),
             expiry: self.invoice_expiry,
         };
-        let invoice = tokio::time::timeout(INVOICE_TIMEOUT, self.node.create_invoice(&order))
-            .await
-            .map_err(|_| ChallengeError::Timeout)??;
+        let invoice = self.invoice(&order, client).await?;
         let macaroon = l402::mint(&self.keys, self.network, &service.terms, token_id, invoice.payment_hash)?;
         let challenge = Challenge { macaroon, invoice: invoice.bolt11 };
         let problem = payment_required(service, reason, &challenge, invoice.expires_at, now);
         Ok(Answer::from(problem).with_challenge(&challenge))
+    }
+
+    async fn invoice(&self, order: &InvoiceOrder, client: IpAddr) -> Result<Invoice, ChallengeError> {
+        let place = self.invoices.admit(client, Instant::now())?;
+        // A node that is late may have made one: its place stays taken.
+        let made = tokio::time::timeout(INVOICE_TIMEOUT, self.node.create_invoice(order))
+            .await
+            .map_err(|_| ChallengeError::Timeout)?;
+        match &made {
+            Ok(invoice) => self.invoices.opened(place, invoice.payment_hash),
+            Err(_) => self.invoices.failed(place),
+        }
+        Ok(made?)
+    }
+
+    /// Notes that an invoice is paid, so that it is no longer one of the open ones. One that is not known changes nothing.
+    pub fn settled(&self, payment_hash: PaymentHash) {
+        self.invoices.settled(payment_hash);
     }
 }
 
@@ -287,7 +323,8 @@ mod tests {
             forward_credential: true,
         };
         let wallet = Arc::new(TestWallet::new(&Secret::new([2; 32]), db));
-        let paywall = Paywall::new(vec![service], keys(), Network::TestWallet, wallet, Duration::from_secs(60));
+        let (limits, expiry) = (InvoiceLimits::default(), Duration::from_secs(60));
+        let paywall = Paywall::new(vec![service], keys(), Network::TestWallet, wallet, expiry, limits);
         let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(declared))]);
         if let Some(credential) = credential {
             headers.insert("authorization", credential.authorization().expose().parse().unwrap());

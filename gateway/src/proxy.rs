@@ -1,7 +1,7 @@
 //! The proxy around the paywall.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use pingora::{
     Error,
     ErrorSource::{Downstream, Upstream},
@@ -33,7 +33,8 @@ use crate::{
     answer::Answer,
     cors,
     drain::Drains,
-    paywall::{Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
+    ledger::{Books, SettlementCheck, Unproven},
+    paywall::{ChallengeError, Decision, Forward, Paywall, Reason, ServiceId, too_large_problem},
     request::{is_grpc, loggable, normalise_target, strip, strip_response},
 };
 
@@ -55,7 +56,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The proxy.
 pub struct Proxy {
-    paywall: Paywall,
+    paywall: Arc<Paywall>,
+    settlement: SettlementCheck,
+    books: Arc<Books>,
     drains: Drains,
     /// How many requests are under way.
     running: watch::Sender<usize>,
@@ -91,10 +94,17 @@ impl Drop for Running {
 }
 
 impl Proxy {
-    /// A proxy with this paywall. Answers that come before the body's end read on for at most `max_drain_bytes`. Once
+    /// A proxy with this paywall, which lets through what `settlement` confirms and notes it in `books`. Answers that come before the body's end read on for at most `max_drain_bytes`. Once
     /// `stopping` is set, new requests are sent away.
-    pub fn new(paywall: Paywall, max_drain_bytes: u64, stopping: Arc<AtomicBool>) -> Self {
-        Self { paywall, drains: Drains::new(max_drain_bytes), running: watch::Sender::new(0), stopping }
+    pub fn new(
+        paywall: Arc<Paywall>,
+        settlement: SettlementCheck,
+        books: Arc<Books>,
+        max_drain_bytes: u64,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        let drains = Drains::new(max_drain_bytes);
+        Self { paywall, settlement, books, drains, running: watch::Sender::new(0), stopping }
     }
 
     /// How many requests are under way.
@@ -113,11 +123,15 @@ impl Proxy {
         if cors::is_preflight(&request.method, &request.headers) {
             return Err(Answer::preflight());
         }
-        match self.paywall.decide(&request.method, request.uri.path(), &request.headers, unix_now()) {
-            Decision::Forward(forward) => Ok(forward),
+        let now = unix_now();
+        match self.paywall.decide(&request.method, request.uri.path(), &request.headers, now) {
+            Decision::Forward(forward) => {
+                self.confirm(&forward, now).await?;
+                Ok(forward)
+            }
             Decision::Refuse(problem) => Err(problem.into()),
             Decision::Challenge(service, reason) => {
-                let answer = self.challenge(service, reason).await;
+                let answer = self.challenge(service, reason, client(session)).await;
                 let is_asked = answer.status() == StatusCode::PAYMENT_REQUIRED;
                 Err(if is_asked && is_grpc(&session.req_header().headers) { answer.for_grpc() } else { answer })
             }
@@ -125,20 +139,41 @@ impl Proxy {
     }
 
     /// What is answered where the server behind says that a token has lapsed.
-    async fn sell(&self, service: ServiceId, lapsed: Lapsed, headers: &HeaderMap) -> Answer {
-        match self.paywall.sell(service, Reason::Lapsed(lapsed), headers) {
+    async fn sell(&self, service: ServiceId, lapsed: Lapsed, session: &Session) -> Answer {
+        match self.paywall.sell(service, Reason::Lapsed(lapsed), &session.req_header().headers) {
             Decision::Refuse(problem) => problem.into(),
-            Decision::Forward(_) | Decision::Challenge(..) => self.challenge(service, Reason::Lapsed(lapsed)).await,
+            Decision::Forward(_) | Decision::Challenge(..) => {
+                self.challenge(service, Reason::Lapsed(lapsed), client(session)).await
+            }
         }
     }
 
-    async fn challenge(&self, service: ServiceId, reason: Reason) -> Answer {
-        self.paywall.challenge(service, reason, unix_now()).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "no invoice");
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_invoice")
-                .detail("No invoice can be made now. Come again; a token that is paid goes on working.");
-            Answer::from(problem).retry_after(RETRY_AFTER)
-        })
+    /// Asks for the proof of payment that is configured, and notes the use of the token. Nothing where nothing costs.
+    async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
+        let Some(permit) = &forward.permit else { return Ok(()) };
+        let service = &self.paywall.service(forward.service).terms.name;
+        self.settlement.confirm(permit, service).await.map_err(unproven)?;
+        self.paywall.settled(permit.token().payment_hash());
+        self.books.used(permit, service, now);
+        Ok(())
+    }
+
+    async fn challenge(&self, service: ServiceId, reason: Reason, client: IpAddr) -> Answer {
+        match self.paywall.challenge(service, reason, client, unix_now()).await {
+            Ok(answer) => answer,
+            Err(ChallengeError::TooMany(too_many)) => {
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_invoices")
+                    .detail("Too many invoices were asked for. Come again; a token that is paid goes on working.")
+                    .with("limit", too_many.limit.code());
+                Answer::from(problem).retry_after(too_many.wait)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no invoice");
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_invoice")
+                    .detail("No invoice can be made now. Come again; a token that is paid goes on working.");
+                Answer::from(problem).retry_after(RETRY_AFTER)
+            }
+        }
     }
 
     async fn peer(&self, context: &mut Context) -> Result<Box<HttpPeer>> {
@@ -271,7 +306,7 @@ impl ProxyHttp for Proxy {
         if let (Some(lapsed), Some(forward)) = (lapsed, &context.forward)
             && forward.permit.is_some()
         {
-            let answer = self.sell(forward.service, lapsed, &session.req_header().headers).await;
+            let answer = self.sell(forward.service, lapsed, session).await;
             *response = answer.header()?;
             context.replacement = Some(answer.body().clone());
         }
@@ -341,6 +376,29 @@ async fn resolve(upstream: &str) -> Result<Vec<SocketAddr>> {
         return Err(Error::explain(ConnectError, "the upstream's name has no address").into_up());
     }
     Ok(addresses)
+}
+
+/// What a genuine token is answered whose payment is not proven.
+fn unproven(unproven: Unproven) -> Answer {
+    match unproven {
+        // Another payment would not mend it: no invoice.
+        Unproven::NotSettled => Problem::new(StatusCode::UNAUTHORIZED, "not_settled")
+            .detail("The node has not received the payment of this token. If it is under way, come again.")
+            .into(),
+        Unproven::Unknown(cause) => {
+            tracing::error!(%cause, "it is not known whether a token is paid");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "settlement_unknown").detail(
+                "It cannot be looked up now whether this token is paid. Come again; a token that is paid stays good.",
+            );
+            Answer::from(problem).retry_after(RETRY_AFTER)
+        }
+    }
+}
+
+/// Where the client's connection comes from. Those of which it is not known are one client.
+fn client(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip)
 }
 
 fn unix_now() -> u64 {

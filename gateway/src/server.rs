@@ -26,7 +26,8 @@ use tokio::{
 
 use crate::{
     config::{ConfigError, GatewayConfig},
-    lightning::{LightningError, LightningNode},
+    ledger::{BookKeeper, LedgerDb, SettlementCheck},
+    lightning::LightningNode,
     paywall::Paywall,
     proxy::Proxy,
 };
@@ -48,9 +49,6 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The Lightning node.
-    #[error(transparent)]
-    Node(#[from] LightningError),
     /// The thread of the proxy.
     #[error("the proxy did not start: {0}")]
     Thread(std::io::Error),
@@ -66,30 +64,48 @@ pub struct Gateway {
     running: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
+    book_keeper: BookKeeper,
     shutdown_timeout: Duration,
 }
 
 impl Gateway {
-    /// Starts the proxy, paid through `node`. When it returns, clients can connect.
-    pub async fn start(config: GatewayConfig, node: Arc<dyn LightningNode>) -> Result<Self, StartError> {
+    /// Starts the proxy, paid through `node`, and the booking of what is paid in `ledger`. When it returns, clients can
+    /// connect. The node need not be there yet.
+    pub async fn start(
+        config: GatewayConfig,
+        node: Arc<dyn LightningNode>,
+        ledger: Arc<dyn LedgerDb>,
+    ) -> Result<Self, StartError> {
         config.check()?;
-        let network = node.info().await?.network;
         let address = config.listen;
         // Pingora panics on an address that is taken; better to find out here, and to say so.
         drop(TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?);
 
         let largest_mb = config.services.iter().map(|service| service.terms.max_upload_mb).max().unwrap_or_default();
         let max_drain_bytes = drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB));
-        let paywall = Paywall::new(config.services, config.master_keys, network, node, config.invoice_expiry);
+        let paywall = Arc::new(Paywall::new(
+            config.services,
+            config.master_keys.clone(),
+            config.network,
+            Arc::clone(&node),
+            config.invoice_expiry,
+            config.invoice_limits,
+        ));
+        let (book_keeper, books) = BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), config.master_keys, {
+            let paywall = Arc::clone(&paywall);
+            move |payment_hash| paywall.settled(payment_hash)
+        });
+        let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
         let stopping = Arc::new(AtomicBool::new(false));
-        let proxy = Proxy::new(paywall, max_drain_bytes, stopping.clone());
+        let proxy = Proxy::new(paywall, settlement, books, max_drain_bytes, stopping.clone());
         let running = proxy.running();
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
             .name("gateway".to_owned())
             .spawn(move || run(proxy, address, stopped))
             .map_err(StartError::Thread)?;
-        let gateway = Self { address, stopping, running, stop, thread, shutdown_timeout: config.shutdown_timeout };
+        let shutdown_timeout = config.shutdown_timeout;
+        let gateway = Self { address, stopping, running, stop, thread, book_keeper, shutdown_timeout };
         gateway.listens().await?;
         Ok(gateway)
     }
@@ -127,6 +143,7 @@ impl Gateway {
         if tokio::task::spawn_blocking(move || thread.join()).await.is_ok_and(|ended| ended.is_err()) {
             tracing::error!("the proxy's thread panicked");
         }
+        self.book_keeper.stop().await;
     }
 }
 

@@ -188,10 +188,7 @@ async fn a_start_without_a_key_in_use_is_refused_by_its_name() {
         ("LOCAL_ENCRYPTION_KEY", change(|config| set_encryption_key(config, Some(Secret::new([9; 32]))))),
     ] {
         let error = Server::start(changed, CancellationToken::new()).await.unwrap_err();
-        assert!(
-            matches!(&error, StartError::Keys(KeysError::Missing(missing)) if missing.name == name),
-            "{error}"
-        );
+        assert!(matches!(&error, StartError::Keys(KeysError::Missing(missing)) if missing.name == name), "{error}");
         assert!(error.to_string().contains(name));
     }
     // Another key beside the one in use is fine, and is in use from then on.

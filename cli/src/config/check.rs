@@ -2,18 +2,35 @@
 
 use std::net::SocketAddr;
 
-use super::{LightningKind, Parts, Settings, StorageMode};
+use super::{Parts, Settings, StorageMode};
 
 /// Settings that are each well formed and yet cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
-    /// A node that this version cannot use.
-    #[error("[lightning] kind = \"lnd\" is not supported yet; use \"wallet\"")]
-    Lnd,
+    /// Something that only LND needs, without LND.
+    #[error("[lightning] {0} is for kind = \"lnd\", but kind is \"wallet\"")]
+    ForLnd(&'static str),
+    /// Something that LND needs.
+    #[error("[lightning] kind = \"lnd\" needs {0}")]
+    LndLacks(&'static str),
+    /// Two settings of which one would go unseen.
+    #[error("[lightning] {0} and {1} are two ways to say one thing; say only one")]
+    SaidTwice(&'static str, &'static str),
+    /// No network of LND's.
+    #[error(
+        "[lightning] network = \"test-wallet\" is the embedded wallet's; LND's are mainnet, testnet, signet, simnet and regtest"
+    )]
+    WalletNetwork,
+    /// The backend asks no node.
+    #[error("[lightning] kind = \"lnd\" needs network here: `sluice backend` alone cannot ask the node for it")]
+    BackendNetwork,
     /// A store that this version cannot use.
     #[error("[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\"")]
     S3,
+    /// A database that this version's backend cannot use.
+    #[error("[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH")]
+    BackendPostgres,
     /// Play money for everyone.
     #[error(
         "the embedded wallet is no real money: with it, {0} listens on {1}, where others can reach it; \
@@ -45,11 +62,12 @@ pub enum Invalid {
 
 /// Checks what `parts` need.
 pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
-    if settings.lightning.kind == LightningKind::Lnd {
-        return Err(Invalid::Lnd);
-    }
+    settings.lightning.check(parts)?;
     if parts.has_backend() && settings.backend.storage_mode == StorageMode::S3 {
         return Err(Invalid::S3);
+    }
+    if parts.has_backend() && settings.backend_database().sqlite_path().is_none() {
+        return Err(Invalid::BackendPostgres);
     }
     let host = settings.host();
     if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -65,7 +83,8 @@ fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
     }
     let gateway = [("the gateway", settings.gateway.listen), ("its admin address", settings.gateway.admin_listen)];
     let gateway = gateway.into_iter().filter(|_| parts.has_gateway());
-    if !settings.lightning.allow_test_wallet
+    if settings.lightning.is_wallet()
+        && !settings.lightning.allow_test_wallet
         && let Some((who, address)) = gateway.clone().find(|(_, address)| !address.ip().is_loopback())
     {
         return Err(Invalid::TestWalletExposed(who, address));

@@ -18,6 +18,9 @@ pub(super) fn apply(
     if let Some(keys) = env.read_key("SLUICE_MASTER_KEYS", master_keys)? {
         settings.l402.master_keys = keys;
     }
+    if let Some(macaroon) = env.read_key("LND_MACAROON_HEX", |text| Ok::<_, MasterKeysError>(text.into()))? {
+        (settings.lightning.macaroon, settings.lightning.macdir) = (Some(macaroon), None);
+    }
     set_some(&mut settings.gateway.database_url, env.parse("GATEWAY_DATABASE_URL")?);
 
     let backend = &mut settings.backend;

@@ -4,6 +4,7 @@
 
 mod check;
 mod environment;
+mod lightning;
 mod services;
 mod settings;
 #[cfg(test)]
@@ -20,9 +21,10 @@ use std::{
 
 pub use self::{
     check::Invalid,
+    lightning::{LightningKind, LightningSettings},
     settings::{
-        BackendSettings, GatewaySettings, L402Settings, LightningKind, LightningSettings, LogSettings,
-        MasterKeySettings, ServiceSettings, Settings, StorageMode,
+        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, ServiceSettings, Settings,
+        StorageMode,
     },
     values::{DatabaseUrl, DatabaseUrlError, KeySource},
 };
@@ -68,6 +70,12 @@ pub struct Flags {
     pub price_sat: Option<NonZeroU64>,
     /// `--max-mb`
     pub max_mb: Option<NonZeroU64>,
+    /// `--lnd`
+    pub lnd: Option<String>,
+    /// `--lnd-tls-cert`
+    pub lnd_tls_cert: Option<PathBuf>,
+    /// `--lnd-macaroon`
+    pub lnd_macaroon: Option<PathBuf>,
 }
 
 /// Why there is no configuration. Never repeats a value that may be secret.
@@ -166,6 +174,17 @@ fn apply(settings: &mut Settings, flags: &Flags) -> Result<(), Invalid> {
     set(&mut settings.gateway.listen, flags.listen);
     set(&mut settings.gateway.admin_listen, flags.admin_listen);
     set(&mut settings.backend.listen, flags.backend_listen);
+    let lightning = &mut settings.lightning;
+    if let Some(address) = &flags.lnd {
+        lightning.kind = LightningKind::Lnd;
+        lightning.lndhost = Some(address.clone());
+    }
+    if let Some(path) = &flags.lnd_tls_cert {
+        (lightning.tlspath, lightning.tlscert) = (Some(path.clone()), None);
+    }
+    if let Some(path) = &flags.lnd_macaroon {
+        (lightning.macaroon, lightning.macdir) = (Some(KeySource::File(path.clone())), None);
+    }
     if flags.price_sat.is_some() || flags.max_mb.is_some() {
         let [service] = &mut settings.services[..] else {
             return Err(Invalid::WhichService(settings.services.len()));

@@ -3,21 +3,22 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU64,
-    path::PathBuf,
+    num::{NonZeroU32, NonZeroU64},
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use sluice_common::{l402::UnknownCaveats, limits::FreeUploads};
+use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
-use super::{DatabaseUrl, KeySource};
+use super::{DatabaseUrl, KeySource, LightningSettings};
 use crate::logging::{LogFormat, LogLevel};
 
 const YEAR_SECS: NonZeroU64 = positive(31_557_600);
 
 /// `value`, which must be positive; checked where it stands in a constant.
-const fn positive(value: u64) -> NonZeroU64 {
+pub(super) const fn positive(value: u64) -> NonZeroU64 {
     match NonZeroU64::new(value) {
         Some(value) => value,
         None => NonZeroU64::MIN,
@@ -80,31 +81,6 @@ fn always() -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH
 }
 
-/// `[lightning]`
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LightningSettings {
-    /// Which node takes the payments.
-    pub kind: LightningKind,
-    /// How long an invoice can be paid.
-    pub invoice_expiry_secs: NonZeroU64,
-    /// Lets the embedded wallet run where others can reach it.
-    pub allow_test_wallet: bool,
-    /// The embedded wallet's key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wallet_key: Option<KeySource>,
-}
-
-/// The kinds of Lightning nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LightningKind {
-    /// The embedded wallet: play money, for trying and testing.
-    Wallet,
-    /// LND. Known, so that it can be refused by name.
-    Lnd,
-}
-
 /// `[gateway]`
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -116,6 +92,16 @@ pub struct GatewaySettings {
     /// Its database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
+    /// How many invoices it asks the node for, for all clients.
+    pub invoices_per_minute: NonZeroU32,
+    /// How many of them at once.
+    pub invoice_burst: NonZeroU32,
+    /// How many for one network of clients.
+    pub invoices_per_minute_per_client: NonZeroU32,
+    /// How many of them at once.
+    pub invoice_burst_per_client: NonZeroU32,
+    /// How many invoices may be open.
+    pub max_open_invoices: NonZeroU32,
 }
 
 /// A `[[service]]`: what is sold.
@@ -220,20 +206,33 @@ impl Default for Settings {
     }
 }
 
-impl Default for LightningSettings {
+impl Default for GatewaySettings {
     fn default() -> Self {
+        let InvoiceLimits { all, per_client, max_open } = InvoiceLimits::default();
         Self {
-            kind: LightningKind::Wallet,
-            invoice_expiry_secs: positive(3600),
-            allow_test_wallet: false,
-            wallet_key: None,
+            listen: loopback(8081),
+            admin_listen: loopback(8082),
+            database_url: None,
+            invoices_per_minute: all.per_minute,
+            invoice_burst: all.burst,
+            invoices_per_minute_per_client: per_client.per_minute,
+            invoice_burst_per_client: per_client.burst,
+            max_open_invoices: max_open,
         }
     }
 }
 
-impl Default for GatewaySettings {
-    fn default() -> Self {
-        Self { listen: loopback(8081), admin_listen: loopback(8082), database_url: None }
+impl GatewaySettings {
+    /// How many invoices the node is asked for.
+    pub fn invoice_limits(&self) -> InvoiceLimits {
+        InvoiceLimits {
+            all: RateLimit { per_minute: self.invoices_per_minute, burst: self.invoice_burst },
+            per_client: RateLimit {
+                per_minute: self.invoices_per_minute_per_client,
+                burst: self.invoice_burst_per_client,
+            },
+            max_open: self.max_open_invoices,
+        }
     }
 }
 
@@ -292,6 +291,12 @@ impl Settings {
         self.gateway.database_url.clone().unwrap_or_else(default)
     }
 
+    /// The SQLite file of the embedded wallet: the gateway's database, if it is one.
+    pub fn wallet_database(&self) -> PathBuf {
+        let default = || self.data_dir.join("gateway.db");
+        self.gateway_database().sqlite_path().map_or_else(default, Path::to_owned)
+    }
+
     /// Where the requests of `service` go.
     pub fn upstream(&self, service: &ServiceSettings) -> String {
         service.upstream.clone().unwrap_or_else(|| reachable(self.backend.listen).to_string())
@@ -336,7 +341,7 @@ impl Settings {
             data_dir: self.data_dir.clone(),
             log: self.log.clone(),
             l402: L402Settings { master_keys: self.master_keys(), ..self.l402.clone() },
-            lightning: LightningSettings { wallet_key: Some(self.wallet_key()), ..self.lightning.clone() },
+            lightning: self.effective_lightning(),
             gateway: GatewaySettings { database_url: Some(self.gateway_database()), ..self.gateway.clone() },
             services: self.services.iter().map(service).collect(),
             backend: BackendSettings {

@@ -1,5 +1,7 @@
 use std::num::NonZeroU64;
 
+use sluice_common::{network::Network, secret::Secret};
+
 use super::*;
 
 const SLUICE_TOML: &str = include_str!("../../../config/sluice.toml");
@@ -134,7 +136,7 @@ fn the_names_that_sphinx_meme_knows_work() {
     assert_eq!(settings.host(), "media.example");
     assert_eq!(settings.jwt_key(), KeySource::Value(sluice_common::secret::Secret::new("file:any text".to_owned())));
     assert_eq!(settings.local_encryption_key(), KeySource::from(key.as_str()));
-    assert_eq!(settings.backend_database().path(), Path::new("/srv/meme.db"));
+    assert_eq!(settings.backend_database().sqlite_path(), Some(Path::new("/srv/meme.db")));
     assert_eq!(settings.local_dir(), Path::new("/srv/files"));
     assert!(backend.restrict_upload_size);
     assert_eq!(backend.max_free_upload_size_mb, 5);
@@ -187,7 +189,7 @@ fn says_where_a_file_is_wrong() {
         ("[lightning]\nkind = \"cln\"", "test.toml:2:8: unknown variant `cln`, expected `wallet` or `lnd`"),
         (
             "[backend]\ndatabase_url = \"postgres://u:hunter2@h/d\"",
-            "test.toml:2:16: PostgreSQL is not supported yet; use sqlite:PATH",
+            "[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH",
         ),
     ] {
         assert_eq!(error_of(load_file(text)), error);
@@ -231,7 +233,6 @@ fn refuses_what_cannot_be_used() {
     let two = service("") + "\n" + &service("");
     let other = service("").replace("largefile", "other");
     for (text, error) in [
-        ("[lightning]\nkind = \"lnd\"", "[lightning] kind = \"lnd\" is not supported yet; use \"wallet\""),
         (
             "[backend]\nstorage_mode = \"s3\"",
             "[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\"",
@@ -279,11 +280,11 @@ fn refuses_what_a_later_version_can_by_name() {
     for (env, error) in [
         (
             ("DATABASE_URL", "postgres://u:p@h/d"),
-            "environment variable DATABASE_URL: PostgreSQL is not supported yet; use sqlite:PATH",
+            "[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH",
         ),
         (
-            ("GATEWAY_DATABASE_URL", "postgresql:///d"),
-            "environment variable GATEWAY_DATABASE_URL: PostgreSQL is not supported yet; use sqlite:PATH",
+            ("GATEWAY_DATABASE_URL", "mysql://u:p@h/d"),
+            "environment variable GATEWAY_DATABASE_URL: not a database URL; use sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME",
         ),
         (("STORAGE_MODE", "S3"), "[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\""),
         (("STORAGE_MODE", "tape"), "environment variable STORAGE_MODE: expected \"local\" or \"s3\""),
@@ -302,9 +303,94 @@ fn refuses_what_a_later_version_can_by_name() {
 }
 
 #[test]
+fn the_ledger_can_be_in_postgres_and_the_wallet_stays_in_its_file() {
+    let env = [("GATEWAY_DATABASE_URL", "postgres://u:hunter2@h/d")];
+    let settings = load_env(&env).unwrap();
+    assert_eq!(settings.gateway_database(), DatabaseUrl::Postgres(Secret::new(env[0].1.to_owned())));
+    assert_eq!(settings.wallet_database(), Path::new("sluice-data/gateway.db"));
+    assert!(!format!("{settings:?} {}", toml::to_string(&settings.effective()).unwrap()).contains("hunter2"));
+    // The backend has no use for it.
+    assert!(load_with("", &[("DATABASE_URL", "postgres://h/d")], &Flags::default(), Parts::Gateway).is_ok());
+
+    let settings = load_file("[gateway]\ndatabase_url = \"sqlite:/srv/ledger.db\"").unwrap();
+    assert_eq!(settings.wallet_database(), Path::new("/srv/ledger.db"));
+}
+
+#[test]
 fn flags_for_the_only_service_need_just_one() {
     let text = format!("{SPHINX_STACK_TOML}\n[[service]]\nname = \"b\"\nprotect = [\"GET /b\"]\nprice_sat = 1");
     let flags = Flags { max_mb: NonZeroU64::new(1), ..Flags::default() };
     let error = error_of(load_with(&text, &[], &flags, Parts::All));
     assert_eq!(error, "--price-sat and --max-mb are for one [[service]], but there are 2");
+}
+
+/// What an LND node needs, and more lines.
+fn lnd(more: &str) -> String {
+    format!("[lightning]\nkind = \"lnd\"\nlndhost = \"n:10009\"\ntlspath = \"tls.cert\"\n{more}")
+}
+
+#[test]
+fn an_lnd_node_is_named_as_operators_know_it() {
+    let settings = load_file(&lnd("macdir = \"/lnd/mainnet\"\nnetwork = \"mainnet\"")).unwrap();
+    let lightning = &settings.lightning;
+    assert_eq!(lightning.macaroon(), Some(KeySource::File("/lnd/mainnet/invoice.macaroon".into())));
+    assert_eq!(lightning.network, Some(Network::Mainnet));
+    assert!(settings.effective().lightning.wallet_key.is_none(), "no wallet");
+    assert_eq!(load_file(&toml::to_string(&settings.effective()).unwrap()).unwrap(), settings.effective());
+
+    let env = [("LND_MACAROON_HEX", "0201")];
+    let settings = load_with(&lnd("macdir = \"/lnd\""), &env, &Flags::default(), Parts::All).unwrap();
+    assert_eq!(settings.lightning.macaroon(), Some(KeySource::from("0201")), "over the file's folder");
+    assert!(!toml::to_string(&settings.effective()).unwrap().contains("0201"));
+
+    let others = "[gateway]\nlisten = \"0.0.0.0:1\"\n".to_owned() + &lnd("macaroon = \"0201\"");
+    assert!(load_file(&others).is_ok(), "real money is for everyone");
+}
+
+#[test]
+fn flags_alone_name_an_lnd_node() {
+    let flags = Flags {
+        lnd: Some("n:10009".into()),
+        lnd_tls_cert: Some("c".into()),
+        lnd_macaroon: Some("m".into()),
+        ..Flags::default()
+    };
+    for file in ["", &lnd("macdir = \"/lnd\""), "[lightning]\nnetwork = \"simnet\"\ntlscert = \"pem\""] {
+        let lightning = load_with(file, &[], &flags, Parts::All).unwrap().lightning;
+        assert_eq!((lightning.kind, lightning.lndhost.as_deref()), (LightningKind::Lnd, Some("n:10009")));
+        assert_eq!((lightning.tlspath.as_deref(), lightning.tlscert), (Some(Path::new("c")), None));
+        assert_eq!(lightning.macaroon.unwrap().to_string(), "file:m");
+    }
+}
+
+#[test]
+fn says_what_an_lnd_node_lacks() {
+    let macaroon = "macaroon = \"0201\"\n";
+    for (text, error) in [
+        ("[lightning]\nkind = \"lnd\"".to_owned(), "[lightning] kind = \"lnd\" needs lndhost"),
+        (lnd(""), "[lightning] kind = \"lnd\" needs macdir or macaroon (LND_MACAROON_HEX)"),
+        (lnd(macaroon).replace("tlspath", "#"), "[lightning] kind = \"lnd\" needs tlspath or tlscert"),
+        (
+            lnd(&format!("{macaroon}macdir = \"d\"")),
+            "[lightning] macdir and macaroon are two ways to say one thing; say only one",
+        ),
+        (
+            lnd(&format!("{macaroon}tlscert = \"pem\"")),
+            "[lightning] tlspath and tlscert are two ways to say one thing; say only one",
+        ),
+        (
+            lnd(&format!("{macaroon}network = \"test-wallet\"")),
+            "[lightning] network = \"test-wallet\" is the embedded wallet's; LND's are mainnet, testnet, signet, simnet and regtest",
+        ),
+        (
+            "[lightning]\nlndhost = \"n:10009\"".to_owned(),
+            "[lightning] lndhost is for kind = \"lnd\", but kind is \"wallet\"",
+        ),
+    ] {
+        assert_eq!(error_of(load_file(&text)), error);
+    }
+    let backend = |text: &str| load_with(text, &[], &Flags::default(), Parts::Backend);
+    let error = "[lightning] kind = \"lnd\" needs network here: `sluice backend` alone cannot ask the node for it";
+    assert_eq!(error_of(backend(&lnd(macaroon))), error);
+    assert!(backend("[lightning]\nkind = \"lnd\"\nnetwork = \"mainnet\"").is_ok(), "it uses no node");
 }

@@ -37,30 +37,32 @@ impl fmt::Display for KeySource {
     }
 }
 
-/// Which database: `sqlite:PATH`.
+/// Which database: `sqlite:PATH`, or `postgres://…`, which prints as `postgres://[redacted]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseUrl(PathBuf);
+pub enum DatabaseUrl {
+    /// The SQLite database in this file.
+    Sqlite(PathBuf),
+    /// The PostgreSQL database at this URL, in which a password may stand.
+    Postgres(Secret<String>),
+}
 
 /// Why a text names no database that can be used. Says nothing of the text, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DatabaseUrlError {
-    /// PostgreSQL, which a later version can.
-    #[error("PostgreSQL is not supported yet; use sqlite:PATH")]
-    Postgres,
-    /// Something else.
-    #[error("not a database URL; use sqlite:PATH")]
-    Unknown,
-}
+#[error("not a database URL; use sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME")]
+pub struct DatabaseUrlError;
 
 impl DatabaseUrl {
     /// The SQLite database in the file `path`.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self::Sqlite(path.into())
     }
 
-    /// The file of the SQLite database.
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// The file of a SQLite database.
+    pub fn sqlite_path(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
+        }
     }
 }
 
@@ -68,22 +70,25 @@ impl FromStr for DatabaseUrl {
     type Err = DatabaseUrlError;
 
     fn from_str(url: &str) -> Result<Self, DatabaseUrlError> {
-        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Err(DatabaseUrlError::Postgres);
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(Secret::new(url.to_owned())));
         }
-        let path = url.strip_prefix("sqlite:").ok_or(DatabaseUrlError::Unknown)?;
+        let path = url.strip_prefix("sqlite:").ok_or(DatabaseUrlError)?;
         let path = path.strip_prefix("//").unwrap_or(path);
         // A query would be options of a driver, and `:memory:` would forget all at the end.
         if path.is_empty() || path.contains(['?', '\0']) || path == ":memory:" {
-            return Err(DatabaseUrlError::Unknown);
+            return Err(DatabaseUrlError);
         }
-        Ok(Self(path.into()))
+        Ok(Self::Sqlite(path.into()))
     }
 }
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sqlite:{}", self.0.display())
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => write!(f, "postgres://{url}"),
+        }
     }
 }
 
@@ -126,17 +131,18 @@ mod tests {
     }
 
     #[test]
-    fn only_sqlite_files_are_databases() {
+    fn databases_are_sqlite_files_or_in_postgres_whose_url_is_never_printed() {
         for (url, path) in [("sqlite:a.db", "a.db"), ("sqlite:///var/a.db", "/var/a.db"), ("sqlite://a.db", "a.db")] {
             assert_eq!(url.parse(), Ok(DatabaseUrl::sqlite(path)), "{url}");
         }
         for url in ["postgres://u:hunter2@h/db", "postgresql:///db"] {
-            let error = url.parse::<DatabaseUrl>().unwrap_err();
-            assert_eq!(error, DatabaseUrlError::Postgres);
-            assert!(!error.to_string().contains("hunter2"));
+            let parsed: DatabaseUrl = url.parse().unwrap();
+            assert_eq!(parsed, DatabaseUrl::Postgres(Secret::new(url.to_owned())));
+            assert_eq!(parsed.to_string(), "postgres://[redacted]");
+            assert!(!format!("{parsed:?}").contains("hunter2"));
         }
-        for url in ["", "a.db", "mysql://h/db", "sqlite:", "sqlite::memory:", "sqlite:a.db?mode=ro"] {
-            assert_eq!(url.parse::<DatabaseUrl>(), Err(DatabaseUrlError::Unknown), "{url}");
+        for url in ["", "a.db", "mysql://h/db", "postgres:db", "sqlite:", "sqlite::memory:", "sqlite:a.db?mode=ro"] {
+            assert_eq!(url.parse::<DatabaseUrl>(), Err(DatabaseUrlError), "{url}");
         }
     }
 }

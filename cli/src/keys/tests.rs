@@ -50,8 +50,8 @@ fn a_first_start_that_was_cut_short_is_gone_on_with() {
 #[test]
 fn no_new_key_takes_the_place_of_one_that_was_used() {
     type Used = fn(&Settings) -> PathBuf;
-    let backend: Used = |settings| settings.backend_database().path().to_owned();
-    let gateway: Used = |settings| settings.gateway_database().path().to_owned();
+    let backend: Used = |settings| settings.backend_database().sqlite_path().unwrap().to_owned();
+    let gateway: Used = |settings| settings.wallet_database();
     let file: Used = |settings| settings.local_dir().join("0123");
     for used in [backend, gateway, file] {
         let (_dir, settings) = first_start();
@@ -161,4 +161,23 @@ fn a_check_tells_what_a_first_start_would_make_and_what_is_wrong() {
     assert!(check(&settings).unwrap().is_empty());
     fs::write(settings.data_dir.join("keys/wallet.key"), "5a").unwrap();
     assert!(matches!(check(&settings), Err(KeyError::NotHex { .. })));
+}
+
+#[test]
+fn a_macaroon_is_a_file_of_bytes_or_hex() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("invoice.macaroon");
+    let of = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        lnd_macaroon(&KeySource::File(path.clone())).unwrap()
+    };
+    let macaroon = Secret::new(vec![2, 1, 0xff]);
+    assert_eq!(of(&[2, 1, 0xff]), macaroon);
+    assert_eq!(of(b"0201ff\n"), macaroon);
+    assert_eq!(lnd_macaroon(&KeySource::from("0201FF")).unwrap(), macaroon);
+
+    let error = lnd_macaroon(&KeySource::from("/lnd/hunter2.macaroon")).unwrap_err().to_string();
+    assert!(error.contains("file:PATH") && !error.contains("hunter2"), "{error}");
+    let missing = lnd_macaroon(&KeySource::File(dir.path().join("none"))).unwrap_err().to_string();
+    assert!(missing.contains("there is no file") && !missing.contains("openssl"), "{missing}");
 }

@@ -15,6 +15,11 @@ const VERSION: [u8; 2] = [0, 0];
 pub struct TokenId(pub(crate) [u8; 32]);
 
 impl TokenId {
+    /// The id whose bytes are `bytes`.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

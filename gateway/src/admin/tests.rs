@@ -25,7 +25,11 @@ async fn invoice(wallet: &TestWallet) -> Invoice {
 
 fn admin(ready: bool, wallet: Option<Arc<TestWallet>>) -> Router {
     // The receiver keeps the last value when the sender is gone.
-    router(Admin { ready: watch::Sender::new(ready).subscribe(), wallet })
+    router(Admin {
+        ready: watch::Sender::new(ready).subscribe(),
+        node: watch::Sender::new(NodeHealth::Ok).subscribe(),
+        wallet,
+    })
 }
 
 fn request(method: Method, path: &str) -> http::request::Builder {
@@ -63,12 +67,17 @@ async fn problem(router: Router, request: Request) -> (u16, String) {
 #[tokio::test]
 async fn healthy_once_everything_serves() {
     let (started, ready) = watch::channel(false);
-    let router = router(Admin { ready, wallet: None });
+    let (changed, node) = watch::channel(NodeHealth::Ok);
+    let router = router(Admin { ready, node, wallet: None });
     let ask = || request(Method::GET, "/healthz").body(Body::empty()).unwrap();
     assert_eq!(problem(router.clone(), ask()).await, (503, "not_ready".to_owned()));
     started.send_replace(true);
     let (status, content_type, body) = send(router.clone(), ask()).await;
     assert_eq!((status, &*content_type, &*body), (200, "application/json", r#"{"status":"ok"}"#));
+
+    changed.send_replace(NodeHealth::Degraded("the node is not synced to the chain".to_owned()));
+    let (status, _, body) = send(router.clone(), ask()).await;
+    assert_eq!((status, &*body), (200, r#"{"status":"degraded","reason":"the node is not synced to the chain"}"#));
 
     // A load balancer may ask by whatever name it knows.
     let named = Request::builder().uri("/healthz").header(HOST, "gateway:8082").body(Body::empty()).unwrap();

@@ -1,7 +1,13 @@
-//! What every Lightning node behind the trait must do. [`contract_tests!`] makes a test of each function for one
-//! implementation. None assumes that the node is new or its own: other payments may come in meanwhile.
+//! What every Lightning node behind the trait must do: each public function is a part of it, and panics where the node
+//! does something else. `contract_tests!` makes tests of them. None assumes that the node is new or its own: other
+//! payments may come in meanwhile.
 //!
 //! `pay` pays an invoice of the node with whatever can: the node itself or a peer.
+
+#![cfg_attr(
+    not(test),
+    expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")
+)]
 
 use std::time::{Duration, SystemTime};
 
@@ -17,11 +23,12 @@ use super::{Invoice, InvoiceOrder, LightningError, LightningNode, Settlement, Se
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Makes a test of every part of the contract. `$setup` is an async function without arguments that gives a node (any
-/// that derefs to `dyn LightningNode`), a payer (`AsyncFn(&str) -> Preimage`), and whatever must live as long as they.
-macro_rules! contract_tests {
-    ($setup:path) => {
-        contract_tests!($setup:
+/// Gives the names of all parts of the contract to another macro: `contract_parts!(each!(a, b))` becomes
+/// `each!(a, b: one_part, another, …)`. A part is a function of this module that takes the node and `pay`.
+#[macro_export]
+macro_rules! contract_parts {
+    ($each:ident!($($arguments:tt)*)) => {
+        $each!($($arguments)*:
             an_invoice_is_what_was_ordered,
             each_invoice_is_another,
             what_is_not_paid_is_not_settled,
@@ -29,10 +36,17 @@ macro_rules! contract_tests {
             settlements_come_once_those_of_the_past_first,
             settlements_go_on_after_an_index,
             many_are_made_and_paid_at_once,
-            refuses_what_cannot_be_an_invoice,
+            refuses_what_cannot_be_an_invoice
         );
     };
-    ($setup:path: $($name:ident),* $(,)?) => {
+}
+
+/// Makes a test of every part of the contract. `$setup` is an async function without arguments that gives a node (any
+/// that derefs to `dyn LightningNode`), a payer (`AsyncFn(&str) -> Preimage`), and whatever must live as long as they.
+#[cfg(test)]
+macro_rules! contract_tests {
+    ($setup:path) => { $crate::contract_parts!(contract_tests!($setup)); };
+    ($setup:path: $($name:ident),*) => {
         $(
             #[tokio::test]
             async fn $name() {
@@ -42,6 +56,7 @@ macro_rules! contract_tests {
         )*
     };
 }
+#[cfg(test)]
 pub(crate) use contract_tests;
 
 fn order(memo: &str) -> InvoiceOrder {
@@ -83,13 +98,14 @@ async fn read_until(settlements: &mut Settlements, payment_hash: PaymentHash) ->
     read
 }
 
-pub(crate) async fn an_invoice_is_what_was_ordered(node: &dyn LightningNode, _: impl AsyncFn(&str) -> Preimage) {
+/// Amount, memo, expiry, network and payee are those of the order and the node.
+pub async fn an_invoice_is_what_was_ordered(node: &dyn LightningNode, _: impl AsyncFn(&str) -> Preimage) {
     let memo = "two hundred €, media 00ff";
     let before = unix_now();
     let invoice = invoice(node, memo).await;
     let after = unix_now();
     let info = node.info().await.unwrap();
-    assert!(info.synced);
+    assert_ne!(info.synced, Some(false));
 
     let parsed: Bolt11Invoice = invoice.bolt11.parse().unwrap();
     let currency = match info.network {
@@ -109,13 +125,15 @@ pub(crate) async fn an_invoice_is_what_was_ordered(node: &dyn LightningNode, _: 
     assert!((before + 600..=after + 600).contains(&invoice.expires_at));
 }
 
-pub(crate) async fn each_invoice_is_another(node: &dyn LightningNode, _: impl AsyncFn(&str) -> Preimage) {
+/// Two like orders make two invoices.
+pub async fn each_invoice_is_another(node: &dyn LightningNode, _: impl AsyncFn(&str) -> Preimage) {
     let (one, other) = (invoice(node, "the same").await, invoice(node, "the same").await);
     assert_ne!(one.payment_hash, other.payment_hash);
     assert_ne!(one.bolt11, other.bolt11);
 }
 
-pub(crate) async fn what_is_not_paid_is_not_settled(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
+/// No settlement of an unpaid invoice, nor of one that is not the node's.
+pub async fn what_is_not_paid_is_not_settled(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
     let unpaid = invoice(node, "unpaid").await;
     let paid = invoice(node, "paid").await;
     pay(&paid.bolt11).await;
@@ -125,7 +143,8 @@ pub(crate) async fn what_is_not_paid_is_not_settled(node: &dyn LightningNode, pa
     assert_eq!(node.settlement(unknown).await.unwrap(), None, "a hash of no invoice");
 }
 
-pub(crate) async fn what_is_paid_is_settled(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
+/// A paid invoice is settled, with all that is known of it.
+pub async fn what_is_paid_is_settled(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
     let invoice = invoice(node, "settled").await;
     let before = unix_now();
     let preimage = pay(&invoice.bolt11).await;
@@ -139,7 +158,8 @@ pub(crate) async fn what_is_paid_is_settled(node: &dyn LightningNode, pay: impl 
     assert_eq!(settled(node, invoice.payment_hash).await, settlement, "asked again");
 }
 
-pub(crate) async fn settlements_come_once_those_of_the_past_first(
+/// The stream begins with the past, and goes on as payments come in.
+pub async fn settlements_come_once_those_of_the_past_first(
     node: &dyn LightningNode,
     pay: impl AsyncFn(&str) -> Preimage,
 ) {
@@ -163,7 +183,8 @@ pub(crate) async fn settlements_come_once_those_of_the_past_first(
     assert!(past.iter().all(|invoice| hashes.contains(&invoice.payment_hash)));
 }
 
-pub(crate) async fn settlements_go_on_after_an_index(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
+/// The stream leaves out what stands before the index.
+pub async fn settlements_go_on_after_an_index(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
     let (one, other) = (invoice(node, "one").await, invoice(node, "other").await);
     pay(&one.bolt11).await;
     let after = settled(node, one.payment_hash).await.index;
@@ -175,7 +196,8 @@ pub(crate) async fn settlements_go_on_after_an_index(node: &dyn LightningNode, p
     assert!(read.iter().all(|settlement| settlement.index > after));
 }
 
-pub(crate) async fn many_are_made_and_paid_at_once(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
+/// Payments that come at once do not get in each other's way.
+pub async fn many_are_made_and_paid_at_once(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
     let one = async || {
         let invoice = invoice(node, "one of many").await;
         let preimage = pay(&invoice.bolt11).await;
@@ -188,7 +210,8 @@ pub(crate) async fn many_are_made_and_paid_at_once(node: &dyn LightningNode, pay
     assert_eq!(indexes.len(), 20, "each has an index of its own");
 }
 
-pub(crate) async fn refuses_what_cannot_be_an_invoice(node: &dyn LightningNode, _: impl AsyncFn(&str) -> Preimage) {
+/// Amounts and memos that no invoice can have are refused.
+pub async fn refuses_what_cannot_be_an_invoice(node: &dyn LightningNode, _: impl AsyncFn(&str) -> Preimage) {
     for impossible in [
         InvoiceOrder { amount_sat: 0, ..order("nothing") },
         InvoiceOrder { amount_sat: u64::MAX, ..order("more than there is") },

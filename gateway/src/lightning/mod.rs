@@ -1,7 +1,9 @@
 //! The Lightning node that takes payment, behind one trait.
 
-#[cfg(test)]
-mod contract;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+mod health;
+mod lnd;
 mod wallet;
 
 use std::{pin::Pin, time::Duration};
@@ -10,7 +12,11 @@ use async_trait::async_trait;
 use futures_util::Stream;
 use sluice_common::{l402::PaymentHash, network::Network};
 
-pub use self::wallet::{PayError, TestWallet};
+pub use self::{
+    health::{NodeHealth, NodeWatch},
+    lnd::{BAKE_MACAROON, LndConfig, LndConfigError, LndNode},
+    wallet::{PayError, TestWallet},
+};
 
 /// The settlements of a node, oldest first; ends only with an error.
 pub type Settlements = Pin<Box<dyn Stream<Item = Result<Settlement, LightningError>> + Send>>;
@@ -76,8 +82,10 @@ pub struct NodeInfo {
     pub network: Network,
     /// The node's public key, 33 bytes in hex.
     pub pubkey: String,
-    /// Whether it is ready to be paid.
-    pub synced: bool,
+    /// Whether it is ready to be paid; none where it does not say.
+    pub synced: Option<bool>,
+    /// Unix seconds of the newest block that it knows, where there are blocks and it says so.
+    pub best_header_at: Option<u64>,
 }
 
 /// Why a node did not do what was asked.
@@ -90,6 +98,28 @@ pub enum LightningError {
     /// The node was shut down while a stream of its settlements was open.
     #[error("the node was shut down")]
     Closed,
+    /// The node cannot be reached, does not answer in time, or cannot serve now. It may later.
+    #[error("the node cannot be used now: {0}")]
+    Unavailable(String),
+    /// The node does not take the macaroon for a call: it lacks a right, or is none of this node's.
+    #[error("the macaroon does not give `{right}`, or is not this node's: {said}")]
+    Permission {
+        /// The right that the call needs, as `lncli bakemacaroon` writes it.
+        right: &'static str,
+        /// What the node says.
+        said: String,
+    },
+    /// The node is on another network than it must be; nothing is sold for its money.
+    #[error("the node is on {found}, but {configured} is configured")]
+    OtherNetwork {
+        /// Where it must be.
+        configured: Network,
+        /// Where it is.
+        found: Network,
+    },
+    /// The node sent something that cannot be understood.
+    #[error("the node's answer cannot be understood: {0}")]
+    Malformed(&'static str),
     /// The node's records cannot be read or written.
     #[error("the node's database: {0}")]
     Database(#[from] sqlx::Error),

@@ -189,7 +189,12 @@ impl LightningNode for TestWallet {
     }
 
     async fn info(&self) -> Result<NodeInfo, LightningError> {
-        Ok(NodeInfo { network: Network::TestWallet, pubkey: self.keys.node_id().to_string(), synced: true })
+        Ok(NodeInfo {
+            network: Network::TestWallet,
+            pubkey: self.keys.node_id().to_string(),
+            synced: Some(true),
+            best_header_at: None,
+        })
     }
 }
 

@@ -5,17 +5,23 @@
 
 mod behind;
 mod client;
+mod floods;
+mod ledger;
+mod postgres;
 
 use std::{net::TcpListener, num::NonZeroU64, sync::Arc, time::Duration};
 
 use sluice_common::{
     keys::{MasterKey, MasterKeys},
     l402::{Challenge, Credential, ServiceTerms},
+    network::Network,
     secret::Secret,
 };
 use sluice_gateway::{
     config::{GatewayConfig, ServiceConfig},
     db::GatewayDb,
+    invoice_limits::InvoiceLimits,
+    ledger::{LedgerDb, SettlementProof},
     lightning::TestWallet,
     server::Gateway,
 };
@@ -32,8 +38,9 @@ const MIB: usize = 1 << 20;
 struct World {
     gateway: Gateway,
     wallet: Arc<TestWallet>,
+    ledger: Arc<dyn LedgerDb>,
     behind: Behind,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl World {
@@ -42,11 +49,25 @@ impl World {
     }
 
     async fn with(change: impl FnOnce(&mut ServiceConfig)) -> Self {
+        Self::configured(|config| change(&mut config.services[0]), None).await
+    }
+
+    async fn limited(change: impl FnOnce(&mut ServiceConfig), invoice_limits: InvoiceLimits) -> Self {
+        let change = |config: &mut GatewayConfig| {
+            config.invoice_limits = invoice_limits;
+            change(&mut config.services[0]);
+        };
+        Self::configured(change, None).await
+    }
+
+    /// The ledger is in the wallet's file, if no other is given.
+    async fn configured(change: impl FnOnce(&mut GatewayConfig), ledger: Option<Arc<dyn LedgerDb>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
-        let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
+        let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db.clone()));
+        let ledger = ledger.unwrap_or_else(|| Arc::new(db));
         let behind = Behind::start().await;
-        let mut service = ServiceConfig {
+        let service = ServiceConfig {
             terms: ServiceTerms {
                 capabilities: vec!["large_upload".into()],
                 max_upload_mb: 2,
@@ -58,18 +79,21 @@ impl World {
             price_sat: NonZeroU64::new(100).unwrap(),
             forward_credential: true,
         };
-        change(&mut service);
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = GatewayConfig {
+        let mut config = GatewayConfig {
             listen: free_port(),
             admin_listen: free_port(),
             services: vec![service],
             master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
+            network: Network::TestWallet,
             invoice_expiry: Duration::from_secs(600),
+            invoice_limits: InvoiceLimits::default(),
+            settlement: SettlementProof::Preimage,
             shutdown_timeout: Duration::from_secs(5),
         };
-        let gateway = Gateway::start(config, wallet.clone()).await.unwrap();
-        Self { gateway, wallet, behind, _folder: folder }
+        change(&mut config);
+        let gateway = Gateway::start(config, wallet.clone(), ledger.clone()).await.unwrap();
+        Self { gateway, wallet, ledger, behind, folder }
     }
 
     async fn send(&self, request: Request) -> Reply {
@@ -371,10 +395,13 @@ async fn a_taken_address_is_an_error_and_no_panic() {
             forward_credential: true,
         }],
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
+        network: Network::TestWallet,
         invoice_expiry: Duration::from_secs(600),
+        invoice_limits: InvoiceLimits::default(),
+        settlement: SettlementProof::Preimage,
         shutdown_timeout: Duration::from_secs(1),
     };
-    let error = Gateway::start(config, world.wallet.clone()).await.err().unwrap();
+    let error = Gateway::start(config, world.wallet.clone(), world.ledger.clone()).await.err().unwrap();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
     world.gateway.stop().await;
 }

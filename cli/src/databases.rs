@@ -1,0 +1,87 @@
+//! Opens the databases that the configuration names.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sluice_gateway::{
+    db::{GatewayDb, OpenError},
+    ledger::{LedgerDb, LedgerError, PostgresLedger},
+};
+
+use crate::{
+    config::{DatabaseUrl, Settings},
+    files,
+};
+
+/// The databases of a gateway.
+pub struct Databases {
+    /// What was paid.
+    pub ledger: Arc<dyn LedgerDb>,
+    /// The SQLite file that the ledger is in, if it is in one.
+    sqlite: Option<GatewayDb>,
+}
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Its folder.
+    #[error("the folder of {}: {source}", path.display())]
+    Dir {
+        /// The database.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is none yet.
+    #[error("there is no ledger {} yet; a gateway makes it when it first starts", .0.display())]
+    NoLedger(PathBuf),
+    /// SQLite.
+    #[error(transparent)]
+    Sqlite(#[from] OpenError),
+    /// PostgreSQL.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Databases {
+    /// Opens the gateway's database, and makes it if it is a file that is missing.
+    pub async fn open(settings: &Settings) -> Result<Self, DatabaseError> {
+        match settings.gateway_database() {
+            DatabaseUrl::Sqlite(path) => {
+                make_dir_of(&path)?;
+                let db = GatewayDb::open(&path).await?;
+                Ok(Self { ledger: Arc::new(db.clone()), sqlite: Some(db) })
+            }
+            DatabaseUrl::Postgres(url) => {
+                Ok(Self { ledger: Arc::new(PostgresLedger::open(&url).await?), sqlite: None })
+            }
+        }
+    }
+
+    /// Opens the ledger, and makes none.
+    pub async fn existing_ledger(settings: &Settings) -> Result<Arc<dyn LedgerDb>, DatabaseError> {
+        match settings.gateway_database().sqlite_path() {
+            Some(path) if !path.exists() => Err(DatabaseError::NoLedger(path.to_owned())),
+            _ => Ok(Self::open(settings).await?.ledger),
+        }
+    }
+
+    /// The database of the embedded wallet: the ledger's, if that is a file; else one of its own.
+    pub async fn wallet(self, settings: &Settings) -> Result<GatewayDb, DatabaseError> {
+        if let Some(db) = self.sqlite {
+            return Ok(db);
+        }
+        let path = settings.wallet_database();
+        make_dir_of(&path)?;
+        Ok(GatewayDb::open(&path).await?)
+    }
+}
+
+/// Makes the folder that the SQLite database at `path` is to be in.
+pub fn make_dir_of(path: &Path) -> Result<(), DatabaseError> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    dir.map_or(Ok(()), files::make_dir).map_err(|source| DatabaseError::Dir { path: path.to_owned(), source })
+}

@@ -1,0 +1,145 @@
+//! Payments as tables, CSV and JSON.
+
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
+
+use serde_json::json;
+use sluice_gateway::ledger::{Payment, Sum};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::Format;
+
+/// What stands in a table for what is not known.
+const NONE: &str = "-";
+
+/// A list of payments that is being written.
+pub(super) struct List<'a> {
+    format: Format,
+    out: &'a mut dyn Write,
+    is_empty: bool,
+}
+
+impl<'a> List<'a> {
+    /// Writes what stands before the first payment.
+    pub fn begin(format: Format, out: &'a mut dyn Write) -> io::Result<Self> {
+        match format {
+            // The service comes last, for it can be of any length.
+            Format::Table => writeln!(
+                out,
+                "{:<20}  {:<20}  {:>14}  {:<64}  SERVICE",
+                "SETTLED AT", "FIRST USED AT", "AMOUNT (SAT)", "PAYMENT HASH"
+            )?,
+            Format::Csv => writeln!(out, "payment_hash,service,token_id,amount_msat,settled_at,first_used_at,node")?,
+            Format::Json => write!(out, "[")?,
+        }
+        Ok(Self { format, out, is_empty: true })
+    }
+
+    /// Writes one payment.
+    pub fn write(&mut self, payment: &Payment) -> io::Result<()> {
+        let Payment { payment_hash, service, token_id, settled, first_used_at } = payment;
+        let settled = settled.as_ref();
+        let settled_at = settled.map(|settled| rfc3339(settled.at));
+        let first_used_at = first_used_at.map(rfc3339);
+        match self.format {
+            Format::Table => writeln!(
+                self.out,
+                "{:<20}  {:<20}  {:>14}  {payment_hash}  {service}",
+                settled_at.as_deref().unwrap_or(NONE),
+                first_used_at.as_deref().unwrap_or(NONE),
+                settled.map_or_else(|| NONE.to_owned(), |settled| sat(settled.amount_msat)),
+            ),
+            Format::Csv => writeln!(
+                self.out,
+                "{payment_hash},{},{token_id},{},{},{},{}",
+                csv(service),
+                settled.map(|settled| settled.amount_msat.to_string()).unwrap_or_default(),
+                settled_at.unwrap_or_default(),
+                first_used_at.unwrap_or_default(),
+                csv(settled.map_or("", |settled| &settled.node)),
+            ),
+            Format::Json => {
+                let comma = if self.is_empty { "" } else { "," };
+                self.is_empty = false;
+                let object = json!({
+                    "payment_hash": payment_hash,
+                    "service": service,
+                    "token_id": token_id.to_string(),
+                    "amount_msat": settled.map(|settled| settled.amount_msat),
+                    "settled_at": settled_at,
+                    "first_used_at": first_used_at,
+                    "node": settled.map(|settled| &settled.node),
+                });
+                write!(self.out, "{comma}\n{object}")
+            }
+        }
+    }
+
+    /// Writes what stands after the last one.
+    pub fn end(self) -> io::Result<()> {
+        match self.format {
+            Format::Table | Format::Csv => Ok(()),
+            Format::Json => writeln!(self.out, "\n]"),
+        }
+    }
+}
+
+/// The sums, and that of all services.
+pub(super) fn sums_table(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{:>14}  {:>10}  {:>14}  SERVICE", "AMOUNT (SAT)", "PAYMENTS", "WITHOUT AMOUNT")?;
+    let mut line = |amount_msat, payments, without_amount, service: &str| {
+        writeln!(out, "{:>14}  {payments:>10}  {without_amount:>14}  {service}", sat(amount_msat))
+    };
+    for Sum { service, payments, without_amount, amount_msat } in sums {
+        line(*amount_msat, *payments, *without_amount, service)?;
+    }
+    let all = |number: fn(&Sum) -> u64| sums.iter().map(number).sum();
+    line(all(|sum| sum.amount_msat), all(|sum| sum.payments), all(|sum| sum.without_amount), "(all)")
+}
+
+pub(super) fn sums_csv(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "service,payments,without_amount,amount_msat")?;
+    for Sum { service, payments, without_amount, amount_msat } in sums {
+        writeln!(out, "{},{payments},{without_amount},{amount_msat}", csv(service))?;
+    }
+    Ok(())
+}
+
+pub(super) fn sums_json(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
+    let object = |Sum { service, payments, without_amount, amount_msat }: &Sum| {
+        json!({
+            "service": service,
+            "payments": payments,
+            "without_amount": without_amount,
+            "amount_msat": amount_msat,
+        })
+    };
+    writeln!(out, "{}", sums.iter().map(object).collect::<serde_json::Value>())
+}
+
+/// Millisatoshi in satoshi, exactly.
+fn sat(msat: u64) -> String {
+    match msat % 1_000 {
+        0 => (msat / 1_000).to_string(),
+        rest => format!("{}.{rest:03}", msat / 1_000),
+    }
+}
+
+fn rfc3339(unix_secs: u64) -> String {
+    i64::try_from(unix_secs)
+        .ok()
+        .and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| unix_secs.to_string())
+}
+
+/// A field of CSV: in quotes where it must be (RFC 4180 §2).
+fn csv(text: &str) -> Cow<'_, str> {
+    if text.contains([',', '"', '\r', '\n']) {
+        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(text)
+    }
+}

@@ -1,0 +1,276 @@
+//! How many invoices the node is asked for: each unpaid challenge is a row in the node, and strangers ask for them.
+//!
+//! Three limits, each on the invoices that this gateway asks for: how fast in all, how fast for one network of clients,
+//! and how many may be open (neither settled nor expired) at once. They are counted in memory, so a restart forgets them,
+//! and several gateways on one node have as many times the limits.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::{NonZeroU32, NonZeroUsize},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+use sluice_common::l402::PaymentHash;
+
+/// What the rates are given by, and how often a flood is logged.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How many networks of clients are remembered: those that were last given an invoice. What forgotten ones get is bounded
+/// by the rate for all.
+const MAX_NETWORKS: NonZeroUsize = match NonZeroUsize::new(10_000) {
+    Some(max) => max,
+    None => NonZeroUsize::MIN,
+};
+
+/// How many invoices the node is asked for at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvoiceLimits {
+    /// For all clients.
+    pub all: RateLimit,
+    /// For one network of clients: a /24 of IPv4, a /64 of IPv6.
+    pub per_client: RateLimit,
+    /// How many may be open at once.
+    pub max_open: NonZeroU32,
+}
+
+/// A rate, and how many at once while nobody has asked for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Invoices a minute.
+    pub per_minute: NonZeroU32,
+    /// Invoices at once.
+    pub burst: NonZeroU32,
+}
+
+impl Default for InvoiceLimits {
+    /// What a small node bears; and while an invoice lasts an hour, one network alone leaves most of the room for open
+    /// invoices to others.
+    fn default() -> Self {
+        let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self {
+            all: RateLimit { per_minute: positive(3_000), burst: positive(500) },
+            per_client: RateLimit { per_minute: positive(20), burst: positive(200) },
+            max_open: positive(20_000),
+        }
+    }
+}
+
+/// Which limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The rate for all clients.
+    All,
+    /// The rate for the client's network.
+    Client,
+    /// The number of open invoices.
+    Open,
+}
+
+impl Limit {
+    /// The stable machine code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::All => "all_clients",
+            Self::Client => "client_network",
+            Self::Open => "open_invoices",
+        }
+    }
+}
+
+/// Why there is no invoice now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many invoices: {limit}")]
+pub struct TooMany {
+    /// Which limit is reached.
+    pub limit: Limit,
+    /// When this limit has room again if nobody else asks; never 0, and at most a minute, for an invoice that is settled
+    /// makes room early.
+    pub wait: Duration,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "too many clients ask at once",
+            Self::Client => "too many were made for clients of this network",
+            Self::Open => "too many are open",
+        })
+    }
+}
+
+/// An open invoice, or one that the node is being asked for: known by when it expires, and a number of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(Instant, u64);
+
+/// Lets requests for invoices through within the limits. Every method takes one lock and no time.
+pub struct InvoiceGate {
+    all: Rate,
+    client: Rate,
+    max_open: usize,
+    invoice_expiry: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    all: Bucket,
+    networks: LruCache<Network, Bucket>,
+    /// All places that are taken, the first to expire first; with the invoice, once it is known.
+    open: BTreeMap<Place, Option<PaymentHash>>,
+    places: HashMap<PaymentHash, Place>,
+    next_number: u64,
+    refused: u64,
+    /// No refusal is logged before.
+    silent_until: Option<Instant>,
+}
+
+impl InvoiceGate {
+    /// A gate with these limits, to invoices that last for `invoice_expiry`.
+    pub fn new(limits: InvoiceLimits, invoice_expiry: Duration) -> Self {
+        let state = State {
+            all: Bucket::FULL,
+            networks: LruCache::new(MAX_NETWORKS),
+            open: BTreeMap::new(),
+            places: HashMap::new(),
+            next_number: 0,
+            refused: 0,
+            silent_until: None,
+        };
+        Self {
+            all: Rate::new(limits.all),
+            client: Rate::new(limits.per_client),
+            max_open: usize::try_from(limits.max_open.get()).unwrap_or(usize::MAX),
+            invoice_expiry,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Takes a place for an invoice that the node is now asked for, on behalf of a client at `client`. The place stays
+    /// taken until the invoice has expired, whatever becomes of the request, or until [`Self::failed`] or
+    /// [`Self::settled`] says otherwise. Who is refused takes nothing from anyone.
+    pub fn admit(&self, client: IpAddr, now: Instant) -> Result<Place, TooMany> {
+        let mut state = self.state();
+        state.expire(now);
+        self.take(&mut state, client, now).inspect_err(|too_many| state.report(*too_many, now))
+    }
+
+    fn take(&self, state: &mut State, client: IpAddr, now: Instant) -> Result<Place, TooMany> {
+        let network = Network::of(client);
+        let bucket = state.networks.peek(&network).copied().unwrap_or(Bucket::FULL);
+        let bucket = self.client.take(bucket, now).map_err(|wait| TooMany { limit: Limit::Client, wait })?;
+        let all = self.all.take(state.all, now).map_err(|wait| TooMany { limit: Limit::All, wait })?;
+        if state.open.len() >= self.max_open {
+            let first = state.open.first_key_value().map_or(now, |(place, _)| place.0);
+            let wait = first.saturating_duration_since(now).clamp(Duration::from_secs(1), MINUTE);
+            return Err(TooMany { limit: Limit::Open, wait });
+        }
+        state.networks.put(network, bucket);
+        state.all = all;
+        let place = Place(now + self.invoice_expiry, state.next_number);
+        state.next_number += 1;
+        state.open.insert(place, None);
+        Ok(place)
+    }
+
+    /// Says which invoice the node made, so that it can be settled.
+    pub fn opened(&self, place: Place, payment_hash: PaymentHash) {
+        let mut state = self.state();
+        if let Some(invoice) = state.open.get_mut(&place) {
+            *invoice = Some(payment_hash);
+            state.places.insert(payment_hash, place);
+        }
+    }
+
+    /// Gives a place back for which the node certainly made no invoice.
+    pub fn failed(&self, place: Place) {
+        let mut state = self.state();
+        if let Some(Some(payment_hash)) = state.open.remove(&place) {
+            state.places.remove(&payment_hash);
+        }
+    }
+
+    /// Gives the place of a settled invoice back, if it still has one.
+    pub fn settled(&self, payment_hash: PaymentHash) {
+        let mut state = self.state();
+        if let Some(place) = state.places.remove(&payment_hash) {
+            state.open.remove(&place);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn expire(&mut self, now: Instant) {
+        while let Some(first) = self.open.first_entry().filter(|first| first.key().0 <= now) {
+            if let Some(payment_hash) = first.remove() {
+                self.places.remove(&payment_hash);
+            }
+        }
+    }
+
+    /// Logs the first refusal, and then once in a while how many there were: a flood of requests is none of log lines.
+    fn report(&mut self, too_many: TooMany, now: Instant) {
+        self.refused += 1;
+        if self.silent_until.is_none_or(|until| until <= now) {
+            let (refused, limit, open) = (self.refused, too_many.limit.code(), self.open.len());
+            tracing::warn!(refused, limit, open, "challenges refused: too many invoices");
+            self.refused = 0;
+            self.silent_until = Some(now + MINUTE);
+        }
+    }
+}
+
+/// A token bucket as the generic cell rate algorithm keeps it: as when it is full again. `None`: it is full.
+#[derive(Debug, Clone, Copy)]
+struct Bucket(Option<Instant>);
+
+impl Bucket {
+    const FULL: Self = Self(None);
+}
+
+/// A token bucket's size and how fast it fills, both as times.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    /// How long it takes to fill by one.
+    interval: Duration,
+    /// How long it takes to fill from empty.
+    whole: Duration,
+}
+
+impl Rate {
+    fn new(limit: RateLimit) -> Self {
+        let interval = MINUTE / limit.per_minute.get();
+        Self { interval, whole: interval * limit.burst.get() }
+    }
+
+    /// The bucket after one is taken from it at `now`, or how long until one can be.
+    fn take(self, bucket: Bucket, now: Instant) -> Result<Bucket, Duration> {
+        let full_at = bucket.0.map_or(now, |full_at| full_at.max(now)) + self.interval;
+        let wait = full_at.saturating_duration_since(now).saturating_sub(self.whole);
+        if wait.is_zero() { Ok(Bucket(Some(full_at))) } else { Err(wait) }
+    }
+}
+
+/// The network of a client: what one of them has at hand. A /24 of IPv4, a /64 of IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Network(IpAddr);
+
+impl Network {
+    fn of(address: IpAddr) -> Self {
+        // A listener on `[::]` sees IPv4 clients as ::ffff:a.b.c.d, which are one /64.
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0xff).into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        })
+    }
+}

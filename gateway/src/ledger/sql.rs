@@ -1,0 +1,134 @@
+//! What both databases are asked, in the words that both understand.
+
+use sluice_common::{
+    keys::KeyUse,
+    l402::{PaymentHash, TokenId},
+};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
+
+use super::{Filter, Payment, Settled, Sum};
+
+pub(super) const BOOK_SETTLEMENT: &str =
+    "INSERT INTO payment (payment_hash, service, token_id, amount_msat, settled_at, node)
+     VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (payment_hash) DO UPDATE
+     SET service = excluded.service, token_id = excluded.token_id, amount_msat = excluded.amount_msat,
+         settled_at = excluded.settled_at, node = excluded.node
+     WHERE payment.settled_at IS NULL";
+
+pub(super) const BOOK_INDEX: &str = "INSERT INTO settle_index (node, last_index) VALUES ($1, $2)
+     ON CONFLICT (node) DO UPDATE SET last_index = excluded.last_index
+     WHERE settle_index.last_index < excluded.last_index";
+
+pub(super) const BOOK_USE: &str = "INSERT INTO payment (payment_hash, service, token_id, first_used_at)
+     VALUES ($1, $2, $3, $4)
+     ON CONFLICT (payment_hash) DO UPDATE SET first_used_at = excluded.first_used_at
+     WHERE payment.first_used_at IS NULL OR payment.first_used_at > excluded.first_used_at";
+
+pub(super) const LAST_INDEX: &str = "SELECT last_index FROM settle_index WHERE node = $1";
+
+pub(super) const IS_SETTLED: &str =
+    "SELECT EXISTS (SELECT 1 FROM payment WHERE payment_hash = $1 AND settled_at IS NOT NULL)";
+
+pub(super) const KEYS_IN_USE: &str = "SELECT name, fingerprint FROM gateway_key_use ORDER BY name, fingerprint";
+
+pub(super) const NOTE_KEY: &str =
+    "INSERT INTO gateway_key_use (name, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+pub(super) const FORGET_KEY: &str = "DELETE FROM gateway_key_use WHERE name = $1 AND fingerprint = $2";
+
+/// A row of [`KEYS_IN_USE`].
+pub(super) fn key_use((name, fingerprint): (String, String)) -> KeyUse {
+    KeyUse { name, fingerprint }
+}
+
+pub(super) const PAYMENTS: &str =
+    "SELECT payment_hash, service, token_id, amount_msat, settled_at, first_used_at, node FROM payment
+     WHERE coalesce(settled_at, first_used_at) >= $1 AND coalesce(settled_at, first_used_at) < $2
+       AND ($3 IS NULL OR service = $3)
+       AND (coalesce(settled_at, first_used_at), payment_hash) > ($4, $5)
+     ORDER BY coalesce(settled_at, first_used_at), payment_hash LIMIT $6";
+
+pub(super) const SUMS: &str = "SELECT service, count(*) AS payments, count(*) - count(amount_msat) AS without_amount,
+       CAST(coalesce(sum(amount_msat), 0) AS BIGINT) AS amount_msat
+     FROM payment
+     WHERE coalesce(settled_at, first_used_at) >= $1 AND coalesce(settled_at, first_used_at) < $2
+       AND ($3 IS NULL OR service = $3)
+     GROUP BY service ORDER BY service";
+
+/// A [`Filter`] as the statements take it.
+pub(super) struct Bounds<'a> {
+    pub from: i64,
+    pub before: i64,
+    pub service: Option<&'a str>,
+}
+
+impl<'a> From<&'a Filter> for Bounds<'a> {
+    fn from(filter: &'a Filter) -> Self {
+        Self {
+            from: to_i64(filter.from.unwrap_or(0)),
+            before: to_i64(filter.before.unwrap_or(u64::MAX)),
+            service: filter.service.as_deref(),
+        }
+    }
+}
+
+/// The place of a payment in the list: what comes after it is greater. Everything comes after none.
+pub(super) fn place(payment: Option<&Payment>) -> (i64, &[u8]) {
+    payment.map_or((-1, &[]), |payment| (to_i64(payment.time()), payment.payment_hash.as_bytes()))
+}
+
+/// What a number of the databases can hold of `value`. No amount and no time of a payment is beyond it.
+pub(super) fn to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl<'r, R> FromRow<'r, R> for Payment
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let bytes32 = |column: &'static str| -> Result<[u8; 32], sqlx::Error> {
+            let bytes: Vec<u8> = row.try_get(column)?;
+            bytes
+                .try_into()
+                .map_err(|_| sqlx::Error::ColumnDecode { index: column.to_owned(), source: "not 32 bytes".into() })
+        };
+        let number = |column: &'static str| -> Result<Option<u64>, sqlx::Error> {
+            Ok(row.try_get::<Option<i64>, _>(column)?.map(i64::cast_unsigned))
+        };
+        let settled = match (number("amount_msat")?, number("settled_at")?, row.try_get("node")?) {
+            (Some(amount_msat), Some(at), Some(node)) => Some(Settled { amount_msat, at, node }),
+            _ => None,
+        };
+        Ok(Self {
+            payment_hash: PaymentHash::from_bytes(bytes32("payment_hash")?),
+            service: row.try_get("service")?,
+            token_id: TokenId::from_bytes(bytes32("token_id")?),
+            settled,
+            first_used_at: number("first_used_at")?,
+        })
+    }
+}
+
+impl<'r, R> FromRow<'r, R> for Sum
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let number = |column: &'static str| row.try_get(column).map(i64::cast_unsigned);
+        Ok(Self {
+            service: row.try_get("service")?,
+            payments: number("payments")?,
+            without_amount: number("without_amount")?,
+            amount_msat: number("amount_msat")?,
+        })
+    }
+}

@@ -1,0 +1,388 @@
+//! Booking and proof, with a node and a ledger that go away when a test says so.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use sluice_common::{
+    keys::MasterKey,
+    l402::{self, Credential, Permit, Preimage, ServiceTerms},
+    network::Network,
+    secret::Secret,
+};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::{
+    db::GatewayDb,
+    lightning::{Invoice, InvoiceOrder, LightningError, LightningNode, NodeInfo, Settlements, TestWallet},
+};
+
+/// The time in tests that need one.
+const NOW: u64 = 1_800_000_000;
+
+/// A gateway's wallet and ledger, which can be away, and a count of what is asked of them.
+struct World {
+    keys: MasterKeys,
+    terms: ServiceTerms,
+    wallet: Arc<TestWallet>,
+    db: GatewayDb,
+    node: Arc<Node>,
+    ledger: Arc<Ledger>,
+    folder: tempfile::TempDir,
+}
+
+struct Node {
+    wallet: Arc<TestWallet>,
+    away: AtomicBool,
+    /// How many times it says yet that nothing is settled.
+    late: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+struct Ledger {
+    db: GatewayDb,
+    away: AtomicBool,
+    written: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
+        let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db.clone()));
+        let node = Node { wallet: Arc::clone(&wallet), away: false.into(), late: 0.into(), asked: 0.into() };
+        let ledger = Ledger { db: db.clone(), away: false.into(), written: 0.into(), failed: 0.into() };
+        Self {
+            keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
+            terms: ServiceTerms::named("media"),
+            wallet,
+            db,
+            node: Arc::new(node),
+            ledger: Arc::new(ledger),
+            folder,
+        }
+    }
+
+    fn keeper(&self) -> (BookKeeper, Arc<Books>) {
+        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.keys.clone(), |_| ())
+    }
+
+    fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
+        SettlementCheck::new(proof, self.ledger.clone(), self.node.clone(), Arc::clone(books))
+    }
+
+    async fn invoice(&self, memo: String) -> Invoice {
+        let order = InvoiceOrder { amount_sat: 100, memo, expiry: Duration::from_secs(600) };
+        self.wallet.create_invoice(&order).await.unwrap()
+    }
+
+    fn token_id(&self) -> TokenId {
+        self.keys.minting(NOW).unwrap().new_token_id(NOW)
+    }
+
+    /// Sells a token; the payer has the preimage, and if `paid` the node knows of it.
+    async fn sell(&self, paid: bool) -> Permit {
+        let token_id = self.token_id();
+        let invoice = self.invoice(self.terms.memo(&token_id)).await;
+        let (preimage, payment_hash) = match paid {
+            true => (self.pay(&invoice).await, invoice.payment_hash),
+            false => (Preimage::from_bytes([9; 32]), Preimage::from_bytes([9; 32]).payment_hash()),
+        };
+        let macaroon = l402::mint(&self.keys, Network::TestWallet, &self.terms, token_id, payment_hash).unwrap();
+        let credential = Credential::new(macaroon, preimage);
+        l402::verify(&credential, &self.keys, Network::TestWallet, &self.terms).unwrap().permit(NOW).unwrap()
+    }
+
+    async fn pay(&self, invoice: &Invoice) -> Preimage {
+        self.wallet.pay(&invoice.bolt11, SystemTime::now()).await.unwrap()
+    }
+
+    async fn payments(&self) -> Vec<Payment> {
+        self.db.payments(&Filter::default(), None).await.unwrap()
+    }
+
+    /// The payments, once they are so many.
+    async fn until(&self, count: usize) -> Vec<Payment> {
+        eventually(async || Some(self.payments().await).filter(|payments| payments.len() == count)).await
+    }
+}
+
+async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within 30 s");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Node {
+    fn is_there(&self) -> Result<(), LightningError> {
+        if self.away.load(Ordering::SeqCst) { Err(LightningError::Unavailable("away".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl LightningNode for Node {
+    async fn create_invoice(&self, order: &InvoiceOrder) -> Result<Invoice, LightningError> {
+        self.is_there()?;
+        self.wallet.create_invoice(order).await
+    }
+
+    async fn settlement(&self, payment_hash: PaymentHash) -> Result<Option<Settlement>, LightningError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.is_there()?;
+        let late = self.late.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |late| late.checked_sub(1));
+        if late.is_ok() { Ok(None) } else { self.wallet.settlement(payment_hash).await }
+    }
+
+    async fn settlements(&self, after: u64) -> Result<Settlements, LightningError> {
+        self.is_there()?;
+        self.wallet.settlements(after).await
+    }
+
+    async fn info(&self) -> Result<NodeInfo, LightningError> {
+        self.is_there()?;
+        self.wallet.info().await
+    }
+}
+
+impl Ledger {
+    fn is_there(&self) -> Result<(), LedgerError> {
+        if self.away.load(Ordering::SeqCst) {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+            return Err(LedgerError::Timeout(0));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LedgerDb for Ledger {
+    async fn book_settlements(
+        &self,
+        node: &str,
+        paid: &[SettledToken],
+        last_index: Option<u64>,
+    ) -> Result<(), LedgerError> {
+        self.is_there()?;
+        self.written.fetch_add(1, Ordering::SeqCst);
+        self.db.book_settlements(node, paid, last_index).await
+    }
+
+    async fn book_uses(&self, uses: &[TokenUse]) -> Result<(), LedgerError> {
+        self.is_there()?;
+        self.written.fetch_add(1, Ordering::SeqCst);
+        self.db.book_uses(uses).await
+    }
+
+    async fn last_index(&self, node: &str) -> Result<u64, LedgerError> {
+        self.is_there()?;
+        self.db.last_index(node).await
+    }
+
+    async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
+        self.is_there()?;
+        self.db.is_settled(payment_hash).await
+    }
+
+    async fn payments(&self, filter: &Filter, after: Option<&Payment>) -> Result<Vec<Payment>, LedgerError> {
+        self.db.payments(filter, after).await
+    }
+
+    async fn sums(&self, filter: &Filter) -> Result<Vec<Sum>, LedgerError> {
+        self.db.sums(filter).await
+    }
+
+    async fn keys_in_use(&self) -> Result<Vec<KeyUse>, LedgerError> {
+        self.db.keys_in_use().await
+    }
+
+    async fn note_keys(&self, keys: &[KeyUse]) -> Result<(), LedgerError> {
+        self.db.note_keys(keys).await
+    }
+
+    async fn forget_key(&self, key: &KeyUse) -> Result<bool, LedgerError> {
+        self.db.forget_key(key).await
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_is_ours_by_its_memo() {
+    let world = World::new().await;
+    let (ours, foreign) = (world.token_id(), TokenId::from_bytes([3; 32]));
+    for (memo, service) in [
+        (format!("media {ours}"), Some("media")),
+        (format!("Files of example.com: media {ours}"), Some("media")),
+        (format!("media {foreign}"), None),
+        (format!("media {ours} "), None),
+        (format!("media {ours} coffee"), None),
+        (format!(" {ours}"), None),
+        (format!("{ours}"), None),
+        ("coffee".to_owned(), None),
+        (String::new(), None),
+    ] {
+        let payment_hash = PaymentHash::from_bytes([4; 32]);
+        let settlement = Settlement { index: 1, payment_hash, amount_msat: 5, memo: memo.clone(), settled_at: 6 };
+        let token = SettledToken::of(&settlement, &world.keys);
+        assert_eq!(token.as_ref().map(|token| token.service.as_str()), service, "{memo}");
+        let parts = token.map(|token| (token.token_id, token.payment_hash, token.amount_msat, token.settled_at));
+        assert_eq!(parts, service.map(|_| (ours, payment_hash, 5, 6)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paid_is_booked_also_what_was_paid_meanwhile_and_nothing_else_is() {
+    let world = World::new().await;
+    let before = world.sell(true).await;
+    let (keeper, _books) = world.keeper();
+    assert_eq!(world.until(1).await[0].payment_hash, before.token().payment_hash());
+    let live = world.sell(true).await;
+    world.until(2).await;
+    keeper.stop().await;
+
+    // Paid while the gateway was away, and something that it did not sell.
+    let coffee = world.invoice("coffee".to_owned()).await;
+    world.pay(&coffee).await;
+    let missed = world.sell(true).await;
+    let pubkey = world.node.info().await.unwrap().pubkey;
+    assert_eq!(world.db.last_index(&pubkey).await.unwrap(), 2);
+    let (keeper, _books) = world.keeper();
+    let payments = world.until(3).await;
+    eventually(async || (world.db.last_index(&pubkey).await.unwrap() == 4).then_some(())).await;
+    keeper.stop().await;
+
+    for permit in [before, live, missed] {
+        let hash = permit.token().payment_hash();
+        let payment = payments.iter().find(|payment| payment.payment_hash == hash).unwrap();
+        let settled = payment.settled.as_ref().unwrap();
+        assert_eq!((settled.amount_msat, settled.node.as_str()), (100_000, pubkey.as_str()));
+        assert_eq!((payment.service.as_str(), payment.token_id), ("media", permit.token().token_id()));
+        assert_eq!(payment.first_used_at, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_first_use_of_a_token_is_written() {
+    let world = World::new().await;
+    let (keeper, books) = world.keeper();
+    let (one, other) = (world.sell(false).await, world.sell(true).await);
+    let written = || world.ledger.written.load(Ordering::SeqCst);
+    eventually(async || (written() == 1).then_some(())).await;
+    for later in 0..1_000 {
+        books.used(&one, "media", NOW + later);
+    }
+    eventually(async || (written() == 2).then_some(())).await;
+    books.used(&other, "media", NOW);
+    for later in 0..1_000 {
+        books.used(&one, "media", NOW + later);
+    }
+    keeper.stop().await;
+    assert_eq!(written(), 3);
+    let payments = world.payments().await;
+    let of = |permit: &Permit| {
+        let hash = permit.token().payment_hash();
+        payments.iter().find(|payment| payment.payment_hash == hash).unwrap()
+    };
+    assert_eq!((of(&one).first_used_at, &of(&one).settled), (Some(NOW), &None), "no node said its amount");
+    assert_eq!(of(&other).first_used_at, Some(NOW));
+    assert_eq!(of(&other).settled.as_ref().unwrap().amount_msat, 100_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_the_database_or_the_node_is_away_is_booked_later() {
+    let world = World::new().await;
+    world.ledger.away.store(true, Ordering::SeqCst);
+    world.node.away.store(true, Ordering::SeqCst);
+    let (keeper, books) = world.keeper();
+    let permit = world.sell(true).await;
+    books.used(&permit, "media", NOW);
+    eventually(async || (world.ledger.failed.load(Ordering::SeqCst) >= 3).then_some(())).await;
+    assert_eq!(world.payments().await, []);
+
+    world.ledger.away.store(false, Ordering::SeqCst);
+    assert_eq!(world.until(1).await[0].first_used_at, Some(NOW));
+    world.node.away.store(false, Ordering::SeqCst);
+    eventually(async || world.payments().await[0].settled.clone()).await;
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_books_what_is_noted() {
+    let world = World::new().await;
+    let (keeper, books) = world.keeper();
+    books.used(&world.sell(false).await, "media", NOW);
+    keeper.stop().await;
+    assert_eq!(world.payments().await.len(), 1);
+
+    world.ledger.away.store(true, Ordering::SeqCst);
+    let (keeper, books) = world.keeper();
+    books.used(&world.sell(true).await, "media", NOW);
+    let began = Instant::now();
+    keeper.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "and does not wait for a database that is away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_preimages_for_proof_nobody_is_asked() {
+    let world = World::new().await;
+    let (keeper, books) = world.keeper();
+    world.node.away.store(true, Ordering::SeqCst);
+    world.ledger.away.store(true, Ordering::SeqCst);
+    let check = world.check(SettlementProof::Preimage, &books);
+    assert_eq!(check.confirm(&world.sell(false).await, "media").await, Ok(()));
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 0);
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_is_asked_once_and_its_word_is_booked_for_ever() {
+    let world = World::new().await;
+    // No follower: the payment is known from the answer alone.
+    world.node.away.store(true, Ordering::SeqCst);
+    let (keeper, books) = world.keeper();
+    let permit = world.sell(true).await;
+    let check = world.check(SettlementProof::Node, &books);
+    assert!(matches!(check.confirm(&permit, "media").await, Err(Unproven::Unknown(_))), "the node is away");
+
+    world.node.away.store(false, Ordering::SeqCst);
+    let asked = world.node.asked.load(Ordering::SeqCst);
+    assert_eq!(check.confirm(&permit, "media").await, Ok(()));
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), asked + 1);
+    world.until(1).await;
+
+    // From memory, though both are away; and after a restart from the ledger, whatever node there is now.
+    world.node.away.store(true, Ordering::SeqCst);
+    assert_eq!(world.check(SettlementProof::Node, &books).confirm(&permit, "media").await, Ok(()));
+    world.ledger.away.store(true, Ordering::SeqCst);
+    assert_eq!(check.confirm(&permit, "media").await, Ok(()));
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), asked + 1);
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_the_node_does_not_know_is_none_but_may_be_a_moment_late() {
+    let world = World::new().await;
+    let (keeper, books) = world.keeper();
+    let check = world.check(SettlementProof::Node, &books);
+    let unpaid = world.sell(false).await;
+    assert_eq!(check.confirm(&unpaid, "media").await, Err(Unproven::NotSettled));
+    world.ledger.away.store(true, Ordering::SeqCst);
+    assert!(
+        matches!(check.confirm(&unpaid, "media").await, Err(Unproven::Unknown(_))),
+        "the ledger might have it from another node"
+    );
+    let paid = world.sell(true).await;
+    world.node.late.store(2, Ordering::SeqCst);
+    assert_eq!(check.confirm(&paid, "media").await, Ok(()), "though the ledger is away: the node said yes");
+    keeper.stop().await;
+    drop(world.folder);
+}

@@ -1,0 +1,83 @@
+//! Looks at databases without changing anything in them.
+
+use std::{path::Path, time::Duration};
+
+use sluice_common::secret::Secret;
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, SqliteConnection, postgres::PgConnectOptions, query_scalar,
+    sqlite::SqliteConnectOptions,
+};
+use tokio::time::timeout;
+
+/// How long a server may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// It cannot be opened or read.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// It says so itself.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// Not `postgres://…`.
+    #[error("not a PostgreSQL URL")]
+    Url,
+    /// It does not answer.
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// Whether the SQLite file at `path` is a whole database. Reads all of it.
+pub async fn sqlite(path: &Path) -> Result<(), ProbeError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
+    let mut connection: SqliteConnection = options.connect().await?;
+    let said: String = query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    if said == "ok" { Ok(()) } else { Err(ProbeError::Damaged(said)) }
+}
+
+/// The time of the PostgreSQL server at `url`, in unix seconds.
+pub async fn postgres(url: &Secret<String>) -> Result<u64, ProbeError> {
+    // The reader's own errors may quote from it.
+    let options: PgConnectOptions = url.expose().parse().map_err(|_| ProbeError::Url)?;
+    let ask = async {
+        let mut connection: PgConnection = options.disable_statement_logging().connect().await?;
+        let now: i64 =
+            query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(u64::try_from(now).unwrap_or_default())
+    };
+    timeout(TIMEOUT, ask).await.map_err(|_| ProbeError::Timeout)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::GatewayDb;
+
+    #[tokio::test]
+    async fn sees_whether_a_file_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.db");
+        assert!(matches!(sqlite(&path).await, Err(ProbeError::Database(_))), "missing");
+        assert!(!path.exists(), "and not made");
+        let db = GatewayDb::open(&path).await.unwrap();
+        sqlite(&path).await.unwrap();
+        db.close().await;
+
+        let mut bytes = std::fs::read(&path).unwrap();
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0xaa);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(sqlite(&path).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_an_error_without_the_password() {
+        let url = Secret::new("postgres://u:hunter2@127.0.0.1:1/d".to_owned());
+        let error = postgres(&url).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+}

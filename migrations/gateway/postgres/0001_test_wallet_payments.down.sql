@@ -1,0 +1,1 @@
+-- Nothing: the embedded test wallet keeps its payments in its own SQLite file. Here so that both databases count alike.

@@ -1,0 +1,2 @@
+DROP TABLE settle_index;
+DROP TABLE payment;
