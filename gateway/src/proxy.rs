@@ -23,10 +23,10 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use sluice_common::{
+    clock::unix_now,
     l402::{LAPSED_HEADER, Lapsed},
     problem::Problem,
 };
-use time::OffsetDateTime;
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 
 use crate::{
@@ -341,8 +341,4 @@ async fn resolve(upstream: &str) -> Result<Vec<SocketAddr>> {
         return Err(Error::explain(ConnectError, "the upstream's name has no address").into_up());
     }
     Ok(addresses)
-}
-
-fn unix_now() -> u64 {
-    u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default()
 }
