@@ -226,7 +226,8 @@ impl Connection {
 /// HTTP/1 and HTTP/2, told apart by how a connection begins.
 fn http_builder(header_read: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_read);
+    // Who has sent all and closes its half of the connection still wants the answer.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_read).half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -7,11 +7,10 @@ use std::{
 };
 
 use sluice_common::{
+    clock::unix_now,
     keys::{KeysError, MasterKey, MasterKeys},
     secret::Secret,
 };
-
-use time::OffsetDateTime;
 
 use crate::{
     config::{KeySource, MasterKeySettings, Settings},
@@ -135,8 +134,7 @@ pub fn master_keys(settings: &Settings) -> Result<MasterKeys, KeyError> {
 /// The same, for who makes tokens: one of them must do so by now.
 pub fn minting_master_keys(settings: &Settings) -> Result<MasterKeys, KeyError> {
     let keys = master_keys(settings)?;
-    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default();
-    if keys.minting(now).is_none() { Err(KeyError::NoneMints) } else { Ok(keys) }
+    if keys.minting(unix_now()).is_none() { Err(KeyError::NoneMints) } else { Ok(keys) }
 }
 
 /// The embedded wallet's key.

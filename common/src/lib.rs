@@ -2,6 +2,7 @@
 //!
 //! No server, no proxy and no database in here: formats, tokens and the rules that both sides check with the same code.
 
+pub mod clock;
 pub mod dare;
 pub mod hmac;
 pub mod keys;

@@ -17,14 +17,11 @@
 //! signed: a key's first bytes read as exp are long over, and an exp that lies ahead begins no key. But in a token signed
 //! with an empty exp, the first four characters of meta can be read as one (`ttl=` is in 2031), so never sign without.
 
-mod meta;
-
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE};
 use secp256k1::SecretKey;
 
-pub use self::meta::{decode_meta, encode_meta};
 use crate::{
     lightning_message::{self, NodeKey, SIGNATURE_LEN},
     muid::{BASE64URL, Muid},
@@ -44,7 +41,7 @@ pub struct Terms {
     pub buyer: Option<NodeKey>,
     /// Unix seconds at which the token ends; none: it has ended.
     pub expires_at: Option<u32>,
-    /// `k=v&…`, as in the token; see [`decode_meta`] and [`encode_meta`].
+    /// `k=v&…`, as in the token.
     pub meta: String,
 }
 
@@ -146,7 +143,7 @@ impl MediaToken {
         Self::new(terms, Some(signature))
     }
 
-    /// Reads a token, padded or not. Nothing of it is proved: see [`Self::signed_by`].
+    /// Reads a token, padded or not. Nothing of it is proved: see [`Self::signers`].
     ///
     /// Of five sections the last is the signature if it looks like one, else it is the meta of an unsigned token.
     ///
@@ -226,11 +223,6 @@ impl MediaToken {
             let signature = self.signature.as_ref()?;
             lightning_message::recover(&self.terms.message(over), signature).ok()
         })
-    }
-
-    /// Whether `owner` signed it, over the raw bytes or over their text.
-    pub fn signed_by(&self, owner: &NodeKey) -> bool {
-        self.signers().contains(&Some(*owner))
     }
 }
 

@@ -23,10 +23,10 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use sluice_common::{
+    clock::unix_now,
     l402::{LAPSED_HEADER, Lapsed},
     problem::Problem,
 };
-use time::OffsetDateTime;
 use tokio::{net::lookup_host, sync::watch, time::timeout};
 
 use crate::{
@@ -399,8 +399,4 @@ fn unproven(unproven: Unproven) -> Answer {
 fn client(session: &Session) -> IpAddr {
     let address = session.client_addr().and_then(|address| address.as_inet());
     address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip)
-}
-
-fn unix_now() -> u64 {
-    u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or_default()
 }

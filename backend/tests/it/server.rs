@@ -20,16 +20,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{BOUNDARY, bytes, config, eventually, form};
+use crate::support::{BOUNDARY, MB, bytes, config, eventually, form};
 
-const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
 
-async fn start(config: BackendConfig) -> (Running, CancellationToken) {
+pub async fn start(config: BackendConfig) -> (Running, CancellationToken) {
     let shutdown = CancellationToken::new();
     (Server::start(config, shutdown.clone()).await.unwrap(), shutdown)
 }
 
-async fn stop(running: Running, shutdown: CancellationToken) {
+pub async fn stop(running: Running, shutdown: CancellationToken) {
     shutdown.cancel();
     timeout(SOON, running.wait()).await.expect("it stops").unwrap();
 }
@@ -48,7 +48,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// A login as the server started with `config` gives it.
-fn login(config: &BackendConfig) -> String {
+pub fn login(config: &BackendConfig) -> String {
     let user = sluice_backend::auth::User { key: crate::support::node_key(1), readonly: false };
     sluice_backend::auth::Logins::new(&config.jwt_key).issue(user, time::OffsetDateTime::now_utc()).unwrap()
 }
@@ -126,6 +126,70 @@ async fn a_refusal_reaches_a_client_that_sends_on() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "no 100 before it: {answer}");
+    stop(running, shutdown).await;
+}
+
+#[tokio::test]
+async fn what_is_refused_for_its_size_is_read_on() {
+    let dir = TempDir::new().unwrap();
+    let config = config(&dir);
+    let head = upload_head(&login(&config), 60 * MB);
+    let (running, shutdown) = start(config).await;
+    let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..60 {
+        stream.write_all(&vec![b'x'; MB]).await.unwrap();
+    }
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
+    stop(running, shutdown).await;
+}
+
+#[tokio::test]
+async fn who_sends_no_more_is_answered_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let config = config(&dir);
+    let body = form(&[], &bytes(1_000_000));
+    let head = upload_head(&login(&config), body.len()).replace("Connection: close\r\n", "");
+    let (running, shutdown) = start(config).await;
+    for (sent, status) in [(body.len(), "200 OK"), (body.len() - 1, "400 Bad Request")] {
+        let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body[..sent]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // And closed at once after it, for nothing more can come.
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{sent}: {answer}");
+    }
+    assert_eq!(files(&dir), 1);
+    stop(running, shutdown).await;
+}
+
+#[tokio::test]
+async fn who_is_gone_is_noticed() {
+    let dir = TempDir::new().unwrap();
+    let config = config(&dir);
+    let jwt = login(&config);
+    // More than all socket buffers on the way hold.
+    let body = form(&[("public", "true")], &bytes(30 * MB));
+    let (running, shutdown) = start(config).await;
+    let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
+    stream.write_all(upload_head(&jwt, body.len()).as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let answer = rest(&mut stream).await;
+    let muid = answer.split("\"muid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    for half_closes in [false, true] {
+        let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
+        let get = format!("GET /public/{muid} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(get.as_bytes()).await.unwrap();
+        if half_closes {
+            stream.shutdown().await.unwrap();
+        }
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+    }
+    // Sooner than it would cut off who is still there.
     stop(running, shutdown).await;
 }
 

@@ -2,7 +2,10 @@
 //! that whatever breaks in between, nobody pays twice.
 
 use clap::Args;
-use sluice_common::l402::{InvalidIdentifier, Preimage};
+use sluice_common::{
+    clock::unix_now,
+    l402::{InvalidIdentifier, Preimage},
+};
 
 use super::{
     ClientError,
@@ -12,7 +15,6 @@ use super::{
     pay::{self, AdminArgs},
     state::{SavedToken, State},
     token::TokenTerms,
-    units,
 };
 
 /// An invoice that is about to expire is not offered again.
@@ -84,7 +86,7 @@ impl Purchase<'_> {
     /// A token that is paid: one that was offered before, else a new one.
     pub(super) async fn make(&self) -> Result<SavedToken, ClientError> {
         let saved = self.state.tokens()?;
-        for token in saved.into_iter().filter(|token| self.is_open(token, units::now())) {
+        for token in saved.into_iter().filter(|token| self.is_open(token, unix_now())) {
             console::note(format_args!("token {} was offered before and is not paid yet", token.short_name()));
             if let Some(paid) = self.settle(token).await? {
                 return Ok(paid);
@@ -126,7 +128,7 @@ impl Purchase<'_> {
             macaroon: challenge.macaroon,
             invoice: invoice.to_string(),
             expires_at: invoice.expires_at(),
-            saved_at: units::now(),
+            saved_at: unix_now(),
             preimage: None,
             payment_begun: false,
             uploading: None,
@@ -154,7 +156,7 @@ impl Purchase<'_> {
                     Some(token)
                 }
                 Err(ClientError::Api(ApiError::Refused(refusal)))
-                    if refusal.status.is_client_error() && token.expires_at <= units::now() =>
+                    if refusal.status.is_client_error() && token.expires_at <= unix_now() =>
                 {
                     token.payment_begun = false;
                     self.state.save(&token)?;
@@ -195,7 +197,7 @@ impl Purchase<'_> {
 }
 
 fn time_left(invoice: &Invoice) -> String {
-    format!("{} minutes", invoice.expires_at().saturating_sub(units::now()) / 60)
+    format!("{} minutes", invoice.expires_at().saturating_sub(unix_now()) / 60)
 }
 
 #[cfg(test)]

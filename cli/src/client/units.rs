@@ -1,6 +1,6 @@
 //! Durations, sizes and times as people write and read them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use sluice_common::limits::BYTES_PER_MB;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -44,11 +44,6 @@ pub(super) fn time(unix_secs: u64) -> String {
         .and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok())
         .and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_else(|| unix_secs.to_string())
-}
-
-/// Unix seconds of this moment.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 use super::*;
 

@@ -9,7 +9,10 @@ mod terms;
 use std::{io, time::Duration};
 
 use clap::{Args, Subcommand};
-use sluice_common::l402::{InvalidIdentifier, MacaroonError, NotHex32};
+use sluice_common::{
+    clock::unix_now,
+    l402::{InvalidIdentifier, MacaroonError, NotHex32},
+};
 
 pub(super) use self::terms::TokenTerms;
 use self::{
@@ -111,7 +114,7 @@ pub(super) fn run(command: TokenCommand) -> Result<(), ClientError> {
     match command {
         TokenCommand::Inspect(args) => {
             let token = args.token.read()?;
-            console::result(inspect::report(&token, units::now())?.trim_end())?;
+            console::result(inspect::report(&token, unix_now())?.trim_end())?;
         }
         TokenCommand::Restrict(args) => {
             let token = args.token.read()?;
@@ -122,13 +125,13 @@ pub(super) fn run(command: TokenCommand) -> Result<(), ClientError> {
                 service: args.service,
             };
             let terms = TokenTerms::of(&token.macaroon);
-            let caveats = restriction.caveats(&terms, units::now(), restrict::delegate()).map_err(TokenError::from)?;
+            let caveats = restriction.caveats(&terms, unix_now(), restrict::delegate()).map_err(TokenError::from)?;
             let narrower = token.macaroon.attenuate(&caveats).map_err(TokenError::from)?;
             console::result(TokenText { macaroon: narrower, preimage: token.preimage }.expose())?;
         }
         TokenCommand::List(args) => {
             let tokens = State::open(args.state.dir)?.tokens()?;
-            console::result(list::table(&tokens, units::now()).trim_end())?;
+            console::result(list::table(&tokens, unix_now()).trim_end())?;
         }
     }
     Ok(())
