@@ -65,6 +65,7 @@ async fn run(chosen: &[String]) {
         login::the_nodes_signature_logs_in_and_sells,
         unpaid::a_flood_is_bounded_writes_nothing_and_is_forgotten_when_it_expires,
         outages::a_gateway_that_was_down_books_what_was_paid_meanwhile,
+        outages::what_is_booked_is_paid_under_another_node_too,
         outages::without_the_node_paid_tokens_go_on_and_challenges_say_when_to_come_again,
     );
     println!("\nall is well, {:.0} s in all", start.elapsed().as_secs_f64());

@@ -2,11 +2,12 @@
 
 use reqwest::StatusCode;
 use serde_json::Value;
+use sluice_common::l402::Credential;
 
 use crate::{
     network::{Macaroon, Network},
-    shop::{self, ask, booked, buy, pay, payment_hash, payments},
-    support::eventually,
+    shop::{self, ask, booked, buy, node_options, pay, payment_hash, payments},
+    support::{Sluice, challenge, eventually},
 };
 
 pub async fn a_gateway_that_was_down_books_what_was_paid_meanwhile(network: &mut Network) {
@@ -31,6 +32,29 @@ pub async fn a_gateway_that_was_down_books_what_was_paid_meanwhile(network: &mut
     sluice.finish().await;
 }
 
+/// Whoever moves to another node takes the ledger along.
+pub async fn what_is_booked_is_paid_under_another_node_too(network: &mut Network) {
+    let mut sluice = shop::open(&network.seller, Macaroon::Admin, "[lightning]\nsettlement = \"node\"", &[]).await;
+    let challenge = ask(&sluice).await;
+    let paid = pay(&sluice, &network.payer, &challenge).await.unwrap();
+    booked(&sluice, &payment_hash(&challenge), |payment| !payment["settled_at"].is_null()).await;
+    let unpaid = ask(&sluice).await;
+    let preimage = network.seller.preimage(&payment_hash(&unpaid)).await;
+    let unpaid = Credential::new(unpaid.macaroon, preimage);
+
+    sluice.stop().await;
+    sluice.replace_options(&node_options(&network.payer, &network.payer.macaroon(Macaroon::Admin)));
+    sluice.start_again().await;
+    assert_eq!(
+        sluice.upload(&unpaid, b"x").await.status(),
+        StatusCode::UNAUTHORIZED,
+        "the new node knows nothing of it"
+    );
+    assert_eq!(sluice.upload(&paid, b"y").await.status(), StatusCode::OK);
+    say!("settlement = \"node\", another node: what the old one had settled: 200, what it had not: 401");
+    sluice.finish().await;
+}
+
 pub async fn without_the_node_paid_tokens_go_on_and_challenges_say_when_to_come_again(network: &mut Network) {
     let seller = &network.seller;
     let trusting = shop::open(seller, Macaroon::Admin, "", &[]).await;
@@ -41,7 +65,7 @@ pub async fn without_the_node_paid_tokens_go_on_and_challenges_say_when_to_come_
 
     let unknown = ask(&asking).await;
     let preimage = network.seller.preimage(&payment_hash(&unknown)).await;
-    let unknown = sluice_common::l402::Credential::new(unknown.macaroon, preimage);
+    let unknown = Credential::new(unknown.macaroon, preimage);
 
     network.seller.stop().await;
     for (sluice, credential) in [(&trusting, &paid), (&asking, &known)] {
@@ -70,7 +94,7 @@ pub async fn without_the_node_paid_tokens_go_on_and_challenges_say_when_to_come_
             (reply.status() == StatusCode::PAYMENT_REQUIRED).then_some(reply)
         })
         .await;
-        let challenge = crate::support::challenge(&reply);
+        let challenge = challenge(&reply);
         let credential = pay(sluice, &network.payer, &challenge).await.unwrap();
         assert_eq!(sluice.upload(&credential, b"after").await.status(), StatusCode::OK);
         let payment = booked(sluice, &payment_hash(&challenge), |payment| !payment["settled_at"].is_null()).await;
@@ -81,7 +105,7 @@ pub async fn without_the_node_paid_tokens_go_on_and_challenges_say_when_to_come_
     asking.finish().await;
 }
 
-async fn health(sluice: &crate::support::Sluice) -> String {
+async fn health(sluice: &Sluice) -> String {
     let answer: Value = sluice.client.get(sluice.admin_url("/healthz")).send().await.unwrap().json().await.unwrap();
     answer["status"].as_str().unwrap_or_default().to_owned()
 }

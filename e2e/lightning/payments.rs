@@ -10,7 +10,7 @@ use crate::{
     support::{authorized, bytes},
 };
 
-/// From here on the issue's own words: 402 from the gateway on one node, the other pays, the upload goes through.
+/// 402 from the gateway on one node, the other node pays, the upload goes through.
 pub async fn a_paid_upload_is_stored_and_booked(network: &mut Network) {
     let sluice = shop::open(&network.seller, Macaroon::Admin, "", &[]).await;
     let challenge = ask(&sluice).await;

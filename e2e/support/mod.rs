@@ -104,6 +104,11 @@ impl Sluice {
         self.child = Some(child);
     }
 
+    /// Puts other options in place of the first ones, for the next start.
+    pub fn replace_options(&mut self, options: &[String]) {
+        self.options[..options.len()].clone_from_slice(options);
+    }
+
     /// Ends it at once, in the middle of whatever it does.
     pub async fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
