@@ -4,7 +4,7 @@ CARGO_DENY_VERSION := 0.20.2
 # Tools go beside the build's own output, so that nothing of the user's is touched and `cargo clean` removes them.
 TOOLS := target/tools
 
-.PHONY: run test e2e check bench deps deps-test
+.PHONY: run test e2e test-lnd check bench deps deps-test
 
 run: deps
 	cargo run --release --bin sluice -- up
@@ -17,9 +17,13 @@ test: deps-test
 e2e: deps-test
 	cargo test --package sluice --test '*'
 
+# The tests with real LND nodes, which Go builds first; left out where Go is missing.
+test-lnd: deps
+	e2e/lightning/run
+
 check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace
 	$(TOOLS)/bin/cargo-deny --log-level error check --hide-inclusion-graph bans licenses sources
 

@@ -50,7 +50,8 @@ pub const SINGLE_USE: &str = r#"
 pub struct Sluice {
     folder: TempDir,
     child: Option<Child>,
-    options: Vec<String>,
+    /// What `sluice up` gets besides where it listens.
+    pub options: Vec<String>,
     listen: u16,
     admin: u16,
     backend: u16,
@@ -61,34 +62,36 @@ pub struct Sluice {
 impl Sluice {
     /// `sluice up` with these further options, at trace level.
     pub async fn start(options: &[&str]) -> Self {
-        let mut sluice = Self::new();
-        sluice.options = options.iter().map(|&option| option.to_owned()).collect();
-        sluice.start_again().await;
-        sluice
+        Self::start_configured(None, options).await
     }
 
-    /// The same with this configuration file.
+    /// The same with a configuration file.
     pub async fn start_with(config: &str) -> Self {
-        let mut sluice = Self::new();
-        let path = sluice.folder().join("sluice.toml");
-        fs::write(&path, config).unwrap();
-        sluice.options = vec!["--config".to_owned(), path.to_str().unwrap().to_owned()];
-        sluice.start_again().await;
-        sluice
+        Self::start_configured(Some(config), &[]).await
     }
 
-    fn new() -> Self {
+    /// The same with both.
+    pub async fn start_configured(config: Option<&str>, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self {
-            folder: tempfile::tempdir().unwrap(),
+        let mut options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        if let Some(config) = config {
+            let path = folder.path().join("sluice.toml");
+            fs::write(&path, config).unwrap();
+            options.extend(["--config".to_owned(), path.display().to_string()]);
+        }
+        let mut sluice = Self {
+            folder,
             child: None,
-            options: vec![],
+            options,
             listen: free_port(),
             admin: free_port(),
             backend: free_port(),
             client: Client::builder().no_proxy().build().unwrap(),
             secrets: Mutex::default(),
-        }
+        };
+        sluice.start_again().await;
+        sluice
     }
 
     /// Starts on the same folder and ports.
@@ -142,6 +145,8 @@ impl Sluice {
 
     /// Stops it, and looks whether its log holds a secret.
     pub async fn finish(mut self) {
+        // The media server logs each request at debug level: so there is a line of it, whatever the test did.
+        assert_eq!(self.get("/ping").send().await.unwrap().status(), StatusCode::OK);
         self.stop().await;
         let log = self.log();
         assert!(log.contains("TRACE"), "the log is not at trace level:\n{log}");
@@ -157,7 +162,7 @@ impl Sluice {
         let files = fs::read_dir(self.data().join("keys")).unwrap();
         let keys: Vec<String> =
             files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().trim().to_owned()).collect();
-        assert!(keys.len() >= 4, "master, JWT, storage and wallet keys");
+        assert!(keys.len() >= 3, "master, JWT and storage keys, and the embedded wallet's where it takes the payments");
         keys
     }
 
