@@ -87,9 +87,6 @@ pub struct UpArgs {
     /// The largest file that a token stores, in MB, where just one service is sold [default: 4096]
     #[arg(long, value_name = "N")]
     pub max_mb: Option<NonZeroU64>,
-    /// Who takes the payments.
-    #[command(flatten)]
-    pub lnd: LndArgs,
 }
 
 /// `sluice gateway`
