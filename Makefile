@@ -13,9 +13,9 @@ run: deps
 test: deps-test
 	cargo test --workspace
 
-# The end-to-end tests alone.
+# The end-to-end tests alone, without those that need real LND nodes.
 e2e: deps-test
-	cargo test --package sluice --test '*'
+	cargo test --package sluice --test e2e
 
 # The tests with real LND nodes, which Go builds first; left out where Go is missing.
 test-lnd: deps
