@@ -44,9 +44,8 @@ pub async fn postgres(url: &Secret<String>) -> Result<u64, ProbeError> {
     let options: PgConnectOptions = url.expose().parse().map_err(|_| ProbeError::Url)?;
     let ask = async {
         let mut connection: PgConnection = options.disable_statement_logging().connect().await?;
-        let now: i64 = query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint")
-            .fetch_one(&mut connection)
-            .await?;
+        let now: i64 =
+            query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint").fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok(u64::try_from(now).unwrap_or_default())
     };
