@@ -27,8 +27,11 @@ check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace
 	$(TOOLS)/bin/cargo-deny --log-level error check --hide-inclusion-graph bans licenses sources
 
+# With real LND where there is Go.
 bench: deps
 	bench/run
+	e2e/lightning/build || [ $$? -eq 3 ]
+	cargo bench --package sluice --bench challenges
 
 deps:
 	@.ci/install-debian-packages cmake protobuf-compiler
