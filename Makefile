@@ -13,9 +13,9 @@ run: deps
 test: deps-test
 	cargo test --workspace
 
-# The end-to-end tests alone.
+# The end-to-end tests alone, without those that need real LND nodes.
 e2e: deps-test
-	cargo test --package sluice --test '*'
+	cargo test --package sluice --test e2e
 
 # The tests with real LND nodes, which Go builds first; left out where Go is missing.
 test-lnd: deps
@@ -27,8 +27,11 @@ check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace
 	$(TOOLS)/bin/cargo-deny --log-level error check --hide-inclusion-graph bans licenses sources
 
+# With real LND where there is Go.
 bench: deps
 	bench/run
+	e2e/lightning/build || [ $$? -eq 3 ]
+	cargo bench --package sluice --bench challenges
 
 deps:
 	@.ci/install-debian-packages cmake protobuf-compiler

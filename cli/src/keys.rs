@@ -152,6 +152,7 @@ pub fn lnd_macaroon(source: &KeySource) -> Result<Secret<Vec<u8>>, KeyError> {
             error => error,
         })?),
     };
+    // Who may read the file is LND's affair: it makes this one readable to all, and guards the folder.
     // A macaroon in binary begins with its version, 2, or in an old form with a length in hex digits and a word that has
     // others.
     match (hex::decode(bytes.expose().trim_ascii()), source) {
@@ -294,6 +295,9 @@ fn place(source: &KeySource) -> String {
 fn read_file(name: &'static str, path: &Path) -> Result<String, KeyError> {
     let unreadable = |source| KeyError::Unreadable { name, path: path.to_owned(), source };
     let bytes = read_bytes(name, path)?;
+    if fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "others than the owner may read this key file: chmod 600 it");
+    }
     // What is no text is wiped with the error that holds it.
     String::from_utf8(bytes).map_err(|error| {
         drop(Secret::new(error.into_bytes()));
@@ -311,9 +315,6 @@ fn read_bytes(name: &'static str, path: &Path) -> Result<Vec<u8>, KeyError> {
     };
     if metadata.len() > MAX_KEY_FILE_BYTES {
         return Err(unreadable(io::Error::other("too large for a key")));
-    }
-    if metadata.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "others than the owner may read this key file: chmod 600 it");
     }
     fs::read(path).map_err(unreadable)
 }

@@ -27,6 +27,11 @@ mod unpaid;
 
 use std::{env, time::Instant};
 
+use tokio::signal::{
+    ctrl_c,
+    unix::{SignalKind, signal},
+};
+
 use crate::network::Network;
 
 /// Runs those of the scenarios whose names have one of `$chosen` in them; all, if nothing is chosen.
@@ -45,7 +50,15 @@ fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     // What begins with a dash is meant for the test harness that this is not.
     let chosen: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(run(&chosen));
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+        // Told to stop, it ends here as well, and with it every process that it started.
+        let mut told_to_stop = signal(SignalKind::terminate()).unwrap();
+        tokio::select! {
+            () = run(&chosen) => {}
+            _ = told_to_stop.recv() => panic!("told to stop"),
+            _ = ctrl_c() => panic!("told to stop"),
+        }
+    });
 }
 
 async fn run(chosen: &[String]) {

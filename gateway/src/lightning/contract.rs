@@ -4,10 +4,7 @@
 //!
 //! `pay` pays an invoice of the node with whatever can: the node itself or a peer.
 
-#![cfg_attr(
-    not(test),
-    expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
 
 use std::time::{Duration, SystemTime};
 

@@ -4,7 +4,15 @@ mod channel;
 mod error;
 mod settlements;
 
-use std::{fmt, future::Future, sync::OnceLock, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use fedimint_tonic_lnd::{
@@ -97,15 +105,23 @@ pub struct LndNode {
     private: bool,
     /// The network that invoices must be for: what is configured, or else what the node was on first.
     network: OnceLock<Network>,
-    /// Who the node is, where only its invoices tell.
-    by_invoice: OnceLock<(Network, String)>,
+    /// Whether it was on another one when last seen.
+    is_elsewhere: AtomicBool,
+    /// Who the node is, where only an invoice told that was made to find out.
+    by_own_invoice: OnceLock<(Network, String)>,
 }
 
 impl LndNode {
     /// The node that `config` names; nothing is sent yet. Must be called in a tokio runtime, which keeps the connection.
     pub fn new(config: &LndConfig) -> Result<Self, LndConfigError> {
         let network = config.network.map(OnceLock::from).unwrap_or_default();
-        Ok(Self { client: channel::client(config)?, private: config.private, network, by_invoice: OnceLock::new() })
+        Ok(Self {
+            client: channel::client(config)?,
+            private: config.private,
+            network,
+            is_elsewhere: AtomicBool::new(false),
+            by_own_invoice: OnceLock::new(),
+        })
     }
 
     /// Tries everything that a gateway asks of the node, in a way that leaves nothing there. Gives what fails: with
@@ -123,30 +139,33 @@ impl LndNode {
         [info, list, add].into_iter().flatten().collect()
     }
 
-    /// Network and public key as an invoice shows them: the newest one, or where there is none, one that is made.
-    async fn identify(&self) -> Result<&(Network, String), LightningError> {
+    /// Network and public key as the newest invoice shows them; where there is none, as one did before, or one that is made.
+    async fn identify(&self) -> Result<(Network, String), LightningError> {
         let mut client = self.client.clone();
         let list = call(Call::ListInvoices, client.list_invoices(newest_invoice())).await?;
-        if let Some(known) = self.by_invoice.get() {
-            return Ok(known);
-        }
         // Payments without an invoice (keysend) are listed, too.
         let listed = list.invoices.into_iter().map(|invoice| invoice.payment_request).find(|bolt11| !bolt11.is_empty());
-        let bolt11 = match listed {
-            Some(bolt11) => bolt11,
-            None => {
-                let request = LndInvoice {
-                    memo: "sluice: which network is this?".to_owned(),
-                    value: 1,
-                    expiry: 60,
-                    ..LndInvoice::default()
-                };
-                call(Call::AddInvoice, client.add_invoice(request)).await?.payment_request
-            }
+        if let Some(bolt11) = listed {
+            return identity(&bolt11);
+        }
+        if let Some(known) = self.by_own_invoice.get() {
+            return Ok(known.clone());
+        }
+        let request = LndInvoice {
+            memo: "sluice: which network is this?".to_owned(),
+            value: 1,
+            expiry: 60,
+            ..LndInvoice::default()
         };
-        let invoice: Bolt11Invoice = bolt11.parse().map_err(|_| LightningError::Malformed("an invoice"))?;
-        let identity = (network_of(invoice.currency()), invoice.get_payee_pub_key().to_string());
-        Ok(self.by_invoice.get_or_init(|| identity))
+        let made = identity(&call(Call::AddInvoice, client.add_invoice(request)).await?.payment_request)?;
+        Ok(self.by_own_invoice.get_or_init(|| made).clone())
+    }
+
+    /// Notes on which network the node was found: it must be the right one to be asked for invoices.
+    fn found(&self, found: Network) -> Result<(), LightningError> {
+        let configured = *self.network.get_or_init(|| found);
+        self.is_elsewhere.store(found != configured, Ordering::Relaxed);
+        if found == configured { Ok(()) } else { Err(LightningError::OtherNetwork { configured, found }) }
     }
 }
 
@@ -158,6 +177,10 @@ impl LightningNode for LndNode {
         let value = value.ok_or_else(|| LightningError::Refused("no invoice is for such an amount".to_owned()))?;
         let expiry = i64::try_from(order.expiry.as_secs()).ok().filter(|&secs| secs > 0);
         let expiry = expiry.ok_or_else(|| LightningError::Refused("no invoice lasts so long".to_owned()))?;
+        if self.is_elsewhere.load(Ordering::Relaxed) {
+            // It may have been put right; until then the other node is spared the invoices.
+            self.found(self.info().await?.network)?;
+        }
         let request =
             LndInvoice { memo: order.memo.clone(), value, expiry, private: self.private, ..LndInvoice::default() };
         let mut client = self.client.clone();
@@ -166,11 +189,7 @@ impl LightningNode for LndNode {
         // Without its signature, which the node has just made.
         let malformed = || LightningError::Malformed("an invoice");
         let invoice: SignedRawBolt11Invoice = added.payment_request.parse().map_err(|_| malformed())?;
-        let found = network_of(invoice.hrp.currency.clone());
-        let configured = *self.network.get_or_init(|| found);
-        if found != configured {
-            return Err(LightningError::OtherNetwork { configured, found });
-        }
+        self.found(network_of(invoice.hrp.currency.clone()))?;
         let made_at = invoice.data.timestamp.as_unix_timestamp();
         Ok(Invoice {
             payment_hash: payment_hash(&added.r_hash)?,
@@ -198,12 +217,13 @@ impl LightningNode for LndNode {
         let info = match call(Call::GetInfo, client.get_info(GetInfoRequest {})).await {
             Ok(info) => node_info(info)?,
             Err(LightningError::Permission { .. }) => {
-                let (network, pubkey) = self.identify().await?.clone();
+                let (network, pubkey) = self.identify().await?;
                 NodeInfo { network, pubkey, synced: None, best_header_at: None }
             }
             Err(error) => return Err(error),
         };
-        self.network.get_or_init(|| info.network);
+        // Who asks compares for itself.
+        let _ = self.found(info.network);
         Ok(info)
     }
 }
@@ -248,6 +268,12 @@ fn network_of(currency: Currency) -> Network {
         Currency::Simnet => Network::Simnet,
         Currency::Regtest => Network::Regtest,
     }
+}
+
+/// Where an invoice is paid, and by whose key it is signed.
+fn identity(bolt11: &str) -> Result<(Network, String), LightningError> {
+    let invoice: Bolt11Invoice = bolt11.parse().map_err(|_| LightningError::Malformed("an invoice"))?;
+    Ok((network_of(invoice.currency()), invoice.get_payee_pub_key().to_string()))
 }
 
 fn payment_hash(bytes: &[u8]) -> Result<PaymentHash, LightningError> {
