@@ -161,8 +161,9 @@ async fn who_sends_no_more_is_answered_all_the_same() {
         let answer = rest(&mut stream).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{sent}: {answer}");
     }
-    assert_eq!(files(&dir), 1);
+    // Which waits until nothing is left of what was refused.
     stop(running, shutdown).await;
+    assert_eq!(files(&dir), 1);
 }
 
 #[tokio::test]

@@ -219,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn migrates_up_and_down_and_up_again() {
         let ledger = open().await;
-        let all = ["_sluice_gateway_migrations", "payment", "settle_index"];
+        let all = ["_sluice_gateway_migrations", "gateway_key_use", "payment", "settle_index"];
         assert_eq!(tables(&ledger).await, all);
 
         migrator().undo(&ledger.pool, 0).await.unwrap();
