@@ -6,13 +6,14 @@ import signal
 import sys
 import tempfile
 
+import early
 import paid
 from results import Results
 from sluice import Sluice
 
 BINARY = os.environ["SLUICE_BINARY"]
 INSTALLED = pathlib.Path(os.environ["CLIENTS_INSTALLED"])
-PARTS = sys.argv[1:] or ["paid"]
+PARTS = sys.argv[1:] or ["paid", "early"]
 
 
 def main():
@@ -26,6 +27,8 @@ def main():
             clients = paid.Clients(*shops, pathlib.Path(folder), INSTALLED / "node/node_modules", sys.executable)
             if "paid" in PARTS:
                 paid.run(clients, results)
+            if "early" in PARTS:
+                early.run(clients, results)
         finally:
             for shop in shops:
                 status = shop.stop()

@@ -46,11 +46,11 @@ class Clients:
         path.write_bytes(os.urandom(size))
         return path
 
-    def run(self, adapter, job):
+    def run(self, adapter, job, timeout=TIMEOUT_SECS):
         """Gives what the adapter printed, or raises with why it did not."""
         command = ["node"] if adapter.endswith(".mjs") else [self.python]
         done = subprocess.run(
-            [*command, self.adapters / adapter, json.dumps(job)], capture_output=True, text=True, timeout=TIMEOUT_SECS
+            [*command, self.adapters / adapter, json.dumps(job)], capture_output=True, text=True, timeout=timeout
         )
         if done.returncode != 0:
             words = done.stderr.strip().splitlines() or ["no word"]

@@ -1,0 +1,122 @@
+"""Sends bodies that are answered before they have been read. The job: url, client, expect, length (whether it says how
+long the body is), cells (size, headers, status, code, repeat). Prints for each cell a list of what went wrong."""
+
+import asyncio
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+
+import aiohttp
+import httpx
+import requests
+
+job = json.loads(sys.argv[1])
+url, length = job["url"], job["length"]
+
+HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+TAIL = b"\r\n--b--\r\n"
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
+EXPECT = {"Expect": "100-continue"}
+PIECE = 64 * 1024
+TIMEOUT_SECS = 30
+FOLDER = tempfile.TemporaryDirectory()
+
+
+def pieces(size):
+    yield HEAD
+    for at in range(0, size, PIECE):
+        yield b"x" * min(PIECE, size - at)
+    yield TAIL
+
+
+async def async_pieces(size):
+    for piece in pieces(size):
+        yield piece
+
+
+def with_requests(size, headers):
+    if length:
+        answer = requests.post(url, files={"file": ("f", bytes(size))}, headers=headers, timeout=TIMEOUT_SECS)
+    else:
+        answer = requests.post(url, data=pieces(size), headers=headers | MULTIPART, timeout=TIMEOUT_SECS)
+    return answer.status_code, answer.text
+
+
+def with_httpx(size, headers, http2=False):
+    with httpx.Client(http1=not http2, http2=http2, timeout=TIMEOUT_SECS) as client:
+        if length:
+            answer = client.post(url, files={"file": ("f", bytes(size))}, headers=headers)
+        else:
+            answer = client.post(url, content=pieces(size), headers=headers | MULTIPART)
+        return answer.status_code, answer.text
+
+
+def with_httpx_h2c(size, headers):
+    return with_httpx(size, headers, http2=True)
+
+
+def with_aiohttp(size, headers):
+    async def send():
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECS)
+        waits = headers.get("Expect") is not None
+        others = {name: value for name, value in headers.items() if name != "Expect"}
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            if length:
+                form = aiohttp.FormData()
+                form.add_field("file", bytes(size), filename="f")
+                sent = session.post(url, data=form, headers=others, expect100=waits)
+            else:
+                sent = session.post(url, data=async_pieces(size), headers=others | MULTIPART, expect100=waits)
+            async with sent as answer:
+                return answer.status, await answer.text()
+
+    return asyncio.run(send())
+
+
+def with_urllib(size, headers):
+    data = b"".join(pieces(size)) if length else pieces(size)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers | MULTIPART), timeout=TIMEOUT_SECS) as done:
+            return done.status, done.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def with_curl(size, headers, protocol="--http1.1"):
+    file = pathlib.Path(FOLDER.name, str(size))
+    if not file.exists():
+        file.write_bytes(bytes(size))
+    words = ["curl", "-sS", protocol, "-m", str(TIMEOUT_SECS), "-F", f"file=@{file}", "-w", "\n%{http_code}"]
+    # Of its own accord it sends Expect before all but small bodies.
+    for name, value in ({"Expect": ""} | headers).items():
+        words += ["-H", f"{name}: {value}" if value else f"{name}:"]
+    if not length:
+        words += ["-H", "Transfer-Encoding: chunked" if protocol == "--http1.1" else "Content-Length:"]
+    done = subprocess.run([*words, url], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise OSError(f"curl ended with {done.returncode}: {done.stderr.strip()}")
+    text, status = done.stdout.rsplit("\n", 1)
+    return int(status), text
+
+
+def with_curl_h2c(size, headers):
+    return with_curl(size, headers, "--http2-prior-knowledge")
+
+
+send = globals()[f"with_{job['client']}"]
+problems = []
+for cell in job["cells"]:
+    wrong = []
+    for _ in range(cell["repeat"]):
+        try:
+            status, text = send(cell["size"], cell["headers"] | (EXPECT if job["expect"] else {}))
+            if status != cell["status"] or json.loads(text)["code"] != cell["code"]:
+                wrong.append(f"{status} {text[:100]}")
+        except Exception as error:  # each of these clients has its own
+            wrong.append(f"{type(error).__name__}: {error}"[:200])
+    problems.append(wrong)
+print(json.dumps(problems))
