@@ -44,6 +44,23 @@ async fn pays_uploads_and_downloads_over_http_2() {
     sluice.finish().await;
 }
 
+#[tokio::test]
+async fn a_body_without_a_length_is_forwarded_as_one_request() {
+    let sluice = Sluice::start(&[]).await;
+    let credential = sluice.buy().await;
+    let client = Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let (content_type, body) = form::with_file(&bytes(1_000, 1));
+    // The end comes in a frame of its own, after the last piece.
+    let body = futures_util::stream::iter([Ok::<_, std::io::Error>(body)]);
+    let request = client.post(sluice.url("/largefile")).header("content-type", content_type);
+    let upload = authorized(request, &credential).body(reqwest::Body::wrap_stream(body));
+    assert_eq!(upload.send().await.unwrap().status(), StatusCode::OK);
+    // The next one on the same connections.
+    assert_eq!(client.get(sluice.url("/ping")).send().await.unwrap().status(), StatusCode::OK);
+    assert!(!sluice.log().contains("invalid HTTP method"), "the media server was sent bytes past the request's end");
+    sluice.finish().await;
+}
+
 async fn problem_code(reply: reqwest::Response) -> String {
     reply.json::<Value>().await.unwrap()["code"].as_str().unwrap().to_owned()
 }

@@ -9,6 +9,7 @@ mod support;
 mod command_line;
 mod crash;
 mod downloads;
+mod early_answers;
 mod http2;
 mod junk;
 mod login;

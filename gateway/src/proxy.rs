@@ -284,14 +284,22 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         context: &mut Context,
     ) -> Result<()> {
+        // HTTP/2 may say the end with an empty frame. pingora would write it as a last chunk and then another one, which
+        // the server behind reads as a request of its own: its answer could become that of another client.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         context.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         match context.forward.as_ref().and_then(Forward::max_body_bytes) {
-            Some(max) if context.body_bytes > max => Err(Error::explain(HTTPStatus(413), "more than was paid for")),
+            // An answer that is on its way is not to be cut off: who gave it reads on, within bounds.
+            Some(max) if context.body_bytes > max && !is_answered(session) => {
+                Err(Error::explain(HTTPStatus(413), "more than was paid for"))
+            }
             _ => Ok(()),
         }
     }
@@ -329,7 +337,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
-        let answer = self.failure(error, context).filter(|_| session.response_written().is_none());
+        let answer = self.failure(error, context).filter(|_| !is_answered(session));
         let error_code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
         if let Some(answer) = answer
             && let Err(error) = answer.write(session, &self.drains).await
@@ -363,6 +371,11 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         format!("{} {}", request.method, loggable(request.uri.path()))
     }
+}
+
+/// Whether the client has been given an answer: after `100 Continue` it still waits for one.
+fn is_answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|response| !response.status.is_informational())
 }
 
 /// The addresses of the server behind, of which the first that takes the connection serves.
