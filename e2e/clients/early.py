@@ -11,6 +11,8 @@ MIB = 1 << 20
 SIZES = [("1 B", 1), ("1 MiB", MIB), ("8 MiB", 8 * MIB), ("64 MiB", 64 * MIB)]
 REPEAT = int(os.environ.get("CLIENTS_REPEAT", "20"))
 REPEAT_LARGE = int(os.environ.get("CLIENTS_REPEAT_LARGE", "5"))
+# Only clients with this in their name.
+ONLY = os.environ.get("CLIENTS_ONLY", "")
 TIMEOUT_SECS = 240
 
 NODE, PYTHON = "early-node.mjs", "early-python.py"
@@ -59,6 +61,8 @@ def run(clients, results):
         for expect in expects:
             for length in lengths:
                 variant = name + (", Expect" if expect else "") + ("" if length else ", no length")
+                if ONLY not in variant:
+                    continue
                 job = {
                     "url": f"{clients.shop.gateway}/largefile", "client": client, "expect": expect, "length": length,
                     "cells": [cell for _, cell in cases],
