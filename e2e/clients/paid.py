@@ -23,6 +23,12 @@ CLIENTS = [
     ("PyPI l402-requests 0.9.0", "l402-requests.py", {}),
     ("PyPI l402kit 1.10.1", "pypi-l402kit.py", {}),
 ]
+# What they say in adapters/page.mjs.
+IN_BROWSER = [
+    ("Chromium, fetch", "browser:fetch", {}),
+    ("Chromium, lightning-tools 9.0.1", "browser:lightning-tools 9", {}),
+    ("Chromium, lightning-tools 6.1.0", "browser:lightning-tools 6", {}),
+]
 
 
 class Clients:
@@ -30,6 +36,7 @@ class Clients:
 
     def __init__(self, shop, small_shop, folder, node_modules, python):
         self.shop, self.small_shop, self.folder, self.python = shop, small_shop, folder, python
+        self.browser = None
         # Node looks for packages beside the program, and above.
         self.adapters = folder / "adapters"
         self.adapters.mkdir()
@@ -48,6 +55,8 @@ class Clients:
 
     def run(self, adapter, job, timeout=TIMEOUT_SECS):
         """Gives what the adapter printed, or raises with why it did not."""
+        if adapter.startswith("browser:"):
+            return self.browser.run(adapter.removeprefix("browser:"), job, timeout)
         command = ["node"] if adapter.endswith(".mjs") else [self.python]
         done = subprocess.run(
             [*command, self.adapters / adapter, json.dumps(job)], capture_output=True, text=True, timeout=timeout
@@ -101,12 +110,13 @@ def forged(token):
 
 def run(clients, results):
     tokens = {}
-    for name, adapter, options in CLIENTS:
+    tried = CLIENTS + (IN_BROWSER if clients.browser else [])
+    for name, adapter, options in tried:
         problem, token = clients.upload(adapter, options, 300_000, paid=1)
         results.record(TABLE, name, "402, pays, 200, same", problem)
         tokens[name] = token
-    names = [name for name, _, _ in CLIENTS]
-    for at, (name, adapter, options) in enumerate(CLIENTS):
+    names = [name for name, _, _ in tried]
+    for at, (name, adapter, options) in enumerate(tried):
         def case(case, *arguments, **keywords):
             problem, token = clients.upload(adapter, options, *arguments, **keywords)
             results.record(TABLE, name, case, problem)
