@@ -8,13 +8,14 @@ import tempfile
 
 import early
 import paid
+import sphinx
 from browser import Browser
 from results import Results
 from sluice import Sluice
 
 BINARY = os.environ["SLUICE_BINARY"]
 INSTALLED = pathlib.Path(os.environ["CLIENTS_INSTALLED"])
-PARTS = sys.argv[1:] or ["paid", "browser", "early"]
+PARTS = sys.argv[1:] or ["paid", "browser", "sphinx", "early"]
 
 
 def main():
@@ -30,6 +31,8 @@ def main():
                 clients.browser = Browser(INSTALLED / "node/node_modules")
             if "paid" in PARTS or "browser" in PARTS:
                 paid.run(clients, results)
+            if "sphinx" in PARTS:
+                sphinx.run(clients, results)
             if "early" in PARTS:
                 early.run(clients, results)
         finally:
