@@ -26,6 +26,7 @@ class Browser:
         self.pages = {
             "/": (HERE / "adapters/page.html").read_bytes(),
             "/page.mjs": (HERE / "adapters/page.mjs").read_bytes(),
+            "/user.js": (HERE / "adapters/user.js").read_bytes(),
             "/lightning-tools-9.js": (node_modules / "@getalby/lightning-tools/dist/esm/402/l402.js").read_bytes(),
             "/lightning-tools-6.js": (node_modules / "lightning-tools-6/dist/esm/l402.js").read_bytes(),
         }
@@ -94,9 +95,10 @@ class Browser:
                         return self.answer(b"{}", status=202)
                 if self.path == "/file":
                     return self.answer(pathlib.Path(browser.job["file"]).read_bytes(), "application/octet-stream")
-                if self.path in browser.pages:
-                    is_script = self.path.endswith("js")
-                    return self.answer(browser.pages[self.path], "text/javascript" if is_script else "text/html")
+                path = self.path.partition("?")[0]
+                if path in browser.pages:
+                    is_script = path.endswith("js")
+                    return self.answer(browser.pages[path], "text/javascript" if is_script else "text/html")
                 self.answer(b"{}", status=404)
 
             def do_POST(self):

@@ -78,4 +78,4 @@ def run(clients, results):
                     problem = f"{len(wrong)} of {cell['repeat']}: {wrong[0]}" if wrong else None
                     results.record(table, variant, case, problem)
     made = clients.shop.payments() - before
-    results.record("The wallet", "early answers", "no payment", f"{made} payments" if made else None)
+    results.record(paid.SYSTEM, clients.shop.name, "none paid early answers", f"{made} payments" if made else None)

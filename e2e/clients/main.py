@@ -5,44 +5,60 @@ import pathlib
 import signal
 import sys
 import tempfile
+import traceback
 
 import early
 import paid
+import programs
 import sphinx
 from browser import Browser
-from results import Results
+from results import FAILED, Results
 from sluice import Sluice
 
-BINARY = os.environ["SLUICE_BINARY"]
+BINARY = pathlib.Path(os.environ["SLUICE_BINARY"])
 INSTALLED = pathlib.Path(os.environ["CLIENTS_INSTALLED"])
-PARTS = sys.argv[1:] or ["paid", "browser", "sphinx", "early"]
+PARTS = sys.argv[1:] or ["paid", "browser", "sphinx", "programs", "early"]
+
+
+def run(folder, shops, results):
+    """Appends the servers that it starts to `shops`, for the caller to stop."""
+    for max_upload_mb in (70, 1):
+        shops.append(Sluice(BINARY, max_upload_mb))
+    clients = paid.Clients(*shops, folder, INSTALLED / "node/node_modules", sys.executable)
+    try:
+        if "browser" in PARTS or "programs" in PARTS:
+            clients.browser = Browser(INSTALLED / "node/node_modules")
+        if "paid" in PARTS or "browser" in PARTS:
+            paid.run(clients, results)
+        if "sphinx" in PARTS:
+            sphinx.run(clients, results)
+        if "programs" in PARTS:
+            programs.run(clients, BINARY, results)
+        if "early" in PARTS:
+            early.run(clients, results)
+    finally:
+        if clients.browser:
+            clients.browser.stop()
+    for shop in shops:
+        paid.booked(shop, results)
 
 
 def main():
     # Told to end, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))
-    results = Results()
-    shops, clients = [], None
+    results, shops = Results(), []
     with tempfile.TemporaryDirectory(prefix="clients-") as folder:
         try:
-            shops = [Sluice(BINARY, max_upload_mb=70), Sluice(BINARY, max_upload_mb=1)]
-            clients = paid.Clients(*shops, pathlib.Path(folder), INSTALLED / "node/node_modules", sys.executable)
-            if "browser" in PARTS:
-                clients.browser = Browser(INSTALLED / "node/node_modules")
-            if "paid" in PARTS or "browser" in PARTS:
-                paid.run(clients, results)
-            if "sphinx" in PARTS:
-                sphinx.run(clients, results)
-            if "early" in PARTS:
-                early.run(clients, results)
+            run(pathlib.Path(folder), shops, results)
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            results.record(paid.SYSTEM, "the run", "comes to its end", f"{type(error).__name__}: {error}")
         finally:
-            if clients and clients.browser:
-                clients.browser.stop()
             for shop in shops:
                 status = shop.stop()
-                results.record("The system", "sluice up", "stops as told", None if status == 0 else f"exit {status}")
+                results.record(paid.SYSTEM, shop.name, "stops as told", None if status == 0 else f"exit {status}")
     results.print()
-    return 1 if results.count("FAILED") else 0
+    return 1 if results.count(FAILED) else 0
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 
 TABLE = "Paid uploads with other people's clients"
 MIB = 1 << 20
+SYSTEM = "The system itself"
 TIMEOUT_SECS = 90
+BOOKED_WITHIN_SECS = 30
 HERE = pathlib.Path(__file__).parent
 
 # Name, adapter, and what the job says besides.
@@ -170,3 +173,12 @@ def sends_nothing(clients, results):
     if token:
         problem, _ = clients.upload("pypi-l402.py", {}, 300_000, token=token)
         results.record(TABLE, name, "the token still buys", problem)
+
+
+def booked(shop, results):
+    """The ledger, which keeps up with the wallet, ends with every payment in it."""
+    made, until = shop.payments(), time.monotonic() + BOOKED_WITHIN_SECS
+    while (listed := shop.booked()) != made and time.monotonic() < until:
+        time.sleep(0.2)
+    problem = None if listed == made else f"{made} payments, {listed} of them listed"
+    results.record(SYSTEM, shop.name, "`sluice payments` has all", problem)

@@ -1,5 +1,6 @@
 """Starts the real binary on free ports of loopback, and reads what it kept."""
 
+import json
 import os
 import pathlib
 import socket
@@ -10,7 +11,11 @@ import threading
 
 START_SECS = 60
 
+HOST = "sluice.test"
 CONFIG = """
+[backend]
+host = "{host}"
+
 [gateway]
 # The tests ask far more often than a client does.
 invoices_per_minute = 1000000
@@ -28,10 +33,13 @@ max_upload_mb = {max_upload_mb}
 """
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_addresses(count):
+    """Addresses of loopback that nobody listens at; the gateway takes no port 0."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return addresses
 
 
 class Sluice:
@@ -40,34 +48,44 @@ class Sluice:
     def __init__(self, binary, max_upload_mb):
         self.folder = tempfile.TemporaryDirectory(prefix="sluice-clients-")
         path = pathlib.Path(self.folder.name)
-        (path / "sluice.toml").write_text(CONFIG.format(max_upload_mb=max_upload_mb))
-        self.data = path / "data"
-        addresses = [f"127.0.0.1:{free_port()}" for _ in range(3)]
-        self.gateway, self.admin, self.backend = (f"http://{address}" for address in addresses)
-        self.host = addresses[0]
+        (path / "sluice.toml").write_text(CONFIG.format(host=HOST, max_upload_mb=max_upload_mb))
+        self.name = f"sluice up, files of {max_upload_mb} MB"
+        self.binary, self.data = binary, path / "data"
+        self.host = HOST
         self.log_path = path / "log"
-        options = ["--config", str(path / "sluice.toml"), "--data", str(self.data)]
-        for flag, address in zip(("--listen", "--admin-listen", "--backend-listen"), addresses):
+        options = ["--config", path / "sluice.toml", "--data", self.data]
+        for flag, address in zip(("--listen", "--admin-listen", "--backend-listen"), free_addresses(3)):
             options += [flag, address]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [binary, "up", *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
                 env={"PATH": os.environ["PATH"], "HOME": self.folder.name, "SLUICE_LOG": "info"},
             )
-        ready = threading.Event()
+        said, heard = {}, threading.Event()
 
         def read():
             for line in self.process.stdout:
-                if line.strip() == "ready":
-                    ready.set()
+                name, _, address = line.strip().partition(" ")
+                said[name] = address.strip()
+                if name == "ready":
+                    heard.set()
+            heard.set()
 
         threading.Thread(target=read, daemon=True).start()
-        if not ready.wait(START_SECS):
+        heard.wait(START_SECS)
+        if "ready" not in said:
             self.stop()
             raise SystemExit(f"sluice is not ready within {START_SECS} s:\n{self.log()}")
+        self.gateway, self.admin = said["gateway"], said["admin"]
 
     def log(self):
         return self.log_path.read_text(errors="replace")
+
+    def booked(self):
+        """How many settled payments `sluice payments` lists."""
+        command = [self.binary, "payments", "--data", self.data, "--format", "json"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=START_SECS).stdout
+        return sum(1 for payment in json.loads(listed) if payment["settled_at"])
 
     def payments(self):
         """How many payments the embedded wallet has made."""
