@@ -20,7 +20,7 @@ use sluice_common::{
 };
 
 pub use self::{
-    book::{BookKeeper, Books},
+    book::{BookKeeper, Books, Sold},
     postgres::PostgresLedger,
     proof::{SettlementCheck, SettlementProof, Unproven},
 };
@@ -171,14 +171,26 @@ impl Payment {
 }
 
 impl SettledToken {
-    /// What a node's settlement says of a token; none if the invoice was for something else than a token of these keys.
-    pub fn of(settlement: &Settlement, keys: &MasterKeys) -> Option<Self> {
+    /// What a node's settlement says of a token of these keys for one of these services; none if the invoice was for
+    /// something else. Other programs make invoices at the node, too, and token ids are no secret: nothing that is not
+    /// known comes out of a memo.
+    pub fn of(settlement: &Settlement, keys: &MasterKeys, services: &[String]) -> Option<Self> {
         let mut words = settlement.memo.rsplit(' ');
         let token_id: TokenId = words.next()?.parse().ok()?;
-        let service = words.next().filter(|service| !service.is_empty())?;
-        keys.made(&token_id).then(|| Self {
+        let named = words.next()?;
+        let service = services.iter().find(|service| *service == named);
+        if !keys.made(&token_id) {
+            return None;
+        }
+        if service.is_none() {
+            tracing::warn!(
+                payment_hash = %settlement.payment_hash,
+                "not booked: paid for a service that is not configured, or by an invoice of another program"
+            );
+        }
+        service.map(|service| Self {
             payment_hash: settlement.payment_hash,
-            service: service.to_owned(),
+            service: service.clone(),
             token_id,
             amount_msat: settlement.amount_msat,
             settled_at: settlement.settled_at,
