@@ -71,7 +71,7 @@ pub async fn the_doctor_says_what_is_wrong_and_how_to_mend_it(network: &mut Netw
     let mut sluice = shop::open(node, Macaroon::Admin, "", &[]).await;
     sluice.stop().await;
     let data = sluice.data();
-    let doctor = async |macaroon: &Path| {
+    let doctor_of = async |node: &Lnd, macaroon: &Path| {
         let output = with_node(&["doctor", "--data", data.to_str().unwrap()], node, macaroon).await;
         let name = macaroon.file_name().unwrap().to_string_lossy();
         say!("sluice doctor, with {name}: {}", output.status);
@@ -81,6 +81,14 @@ pub async fn the_doctor_says_what_is_wrong_and_how_to_mend_it(network: &mut Netw
         }
         (output.status.success(), text)
     };
+    let doctor = async |macaroon: &Path| doctor_of(node, macaroon).await;
+
+    // No scenario before this one has the payer make an invoice, and only an invoice would tell its network.
+    let new = &network.payer;
+    assert_eq!(new.invoices().await.len(), 0);
+    let (well, text) = doctor_of(new, &new.macaroon(Macaroon::Invoice)).await;
+    assert!(well && text.contains("no invoice yet"), "{text}");
+    assert_eq!(new.invoices().await.len(), 0, "it changes nothing");
 
     let (well, text) = doctor(&node.macaroon(Macaroon::Admin)).await;
     assert!(well && !text.contains("bakemacaroon"), "nothing is missing: {text}");

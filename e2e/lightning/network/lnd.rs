@@ -222,9 +222,14 @@ impl Lnd {
 
     /// How many invoices the node keeps that can, or could, be paid for so long.
     pub async fn invoice_count(&self, expiry_secs: u64) -> usize {
-        let list = self.call(Method::GET, "/v1/invoices?num_max_invoices=10000", None).await.unwrap();
         let expiry_secs = expiry_secs.to_string();
-        list["invoices"].as_array().unwrap().iter().filter(|invoice| invoice["expiry"] == *expiry_secs).count()
+        self.invoices().await.iter().filter(|invoice| invoice["expiry"] == *expiry_secs).count()
+    }
+
+    /// All invoices that the node keeps.
+    pub async fn invoices(&self) -> Vec<Value> {
+        let mut list = self.call(Method::GET, "/v1/invoices?num_max_invoices=10000", None).await.unwrap();
+        serde_json::from_value(list["invoices"].take()).unwrap()
     }
 
     /// Its signature of a message: what `lncli signmessage` prints as zbase32, as bytes.

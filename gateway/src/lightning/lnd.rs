@@ -139,14 +139,35 @@ impl LndNode {
         [info, list, add].into_iter().flatten().collect()
     }
 
-    /// Network and public key as the newest invoice shows them; where there is none, as one did before, or one that is made.
-    async fn identify(&self) -> Result<(Network, String), LightningError> {
+    /// Who the node is, as [`LightningNode::info`] says, for whoever must change nothing: none where only an invoice that
+    /// is made could tell.
+    pub async fn shown_info(&self) -> Result<Option<NodeInfo>, LightningError> {
+        let mut client = self.client.clone();
+        match call(Call::GetInfo, client.get_info(GetInfoRequest {})).await {
+            Ok(info) => node_info(info).map(Some),
+            Err(LightningError::Permission { .. }) => Ok(self.listed().await?.map(|(network, pubkey)| NodeInfo {
+                network,
+                pubkey,
+                synced: None,
+                best_header_at: None,
+            })),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Network and public key as the newest invoice shows them, if there is one.
+    async fn listed(&self) -> Result<Option<(Network, String)>, LightningError> {
         let mut client = self.client.clone();
         let list = call(Call::ListInvoices, client.list_invoices(newest_invoice())).await?;
         // Payments without an invoice (keysend) are listed, too.
         let listed = list.invoices.into_iter().map(|invoice| invoice.payment_request).find(|bolt11| !bolt11.is_empty());
-        if let Some(bolt11) = listed {
-            return identity(&bolt11);
+        listed.map(|bolt11| identity(&bolt11)).transpose()
+    }
+
+    /// The same; where there is none, as one did before, or one that is made.
+    async fn identify(&self) -> Result<(Network, String), LightningError> {
+        if let Some(listed) = self.listed().await? {
+            return Ok(listed);
         }
         if let Some(known) = self.by_own_invoice.get() {
             return Ok(known.clone());
@@ -157,6 +178,7 @@ impl LndNode {
             expiry: 60,
             ..LndInvoice::default()
         };
+        let mut client = self.client.clone();
         let made = identity(&call(Call::AddInvoice, client.add_invoice(request)).await?.payment_request)?;
         Ok(self.by_own_invoice.get_or_init(|| made).clone())
     }
