@@ -17,8 +17,8 @@ use std::{
 use async_trait::async_trait;
 use fedimint_tonic_lnd::{
     lnrpc::{
-        GetInfoRequest, GetInfoResponse, Invoice as LndInvoice, ListInvoiceRequest, PaymentHash as LndPaymentHash,
-        invoice::InvoiceState,
+        AddInvoiceResponse, GetInfoRequest, GetInfoResponse, Invoice as LndInvoice, ListInvoiceRequest,
+        PaymentHash as LndPaymentHash, invoice::InvoiceState,
     },
     tonic::{Response, Status},
 };
@@ -183,6 +183,20 @@ impl LndNode {
         Ok(self.by_own_invoice.get_or_init(|| made).clone())
     }
 
+    /// The invoice that the node has made.
+    fn added(&self, added: AddInvoiceResponse, expiry: Duration) -> Result<Invoice, LightningError> {
+        // Without its signature, which the node has just made.
+        let malformed = |_| LightningError::Malformed("an invoice");
+        let invoice: SignedRawBolt11Invoice = added.payment_request.parse().map_err(malformed)?;
+        self.found(network_of(invoice.hrp.currency.clone()))?;
+        let made_at = invoice.data.timestamp.as_unix_timestamp();
+        Ok(Invoice {
+            payment_hash: payment_hash(&added.r_hash)?,
+            bolt11: added.payment_request,
+            expires_at: made_at.saturating_add(expiry.as_secs()),
+        })
+    }
+
     /// Notes on which network the node was found: it must be the right one to be asked for invoices.
     fn found(&self, found: Network) -> Result<(), LightningError> {
         let configured = *self.network.get_or_init(|| found);
@@ -208,16 +222,7 @@ impl LightningNode for LndNode {
         let mut client = self.client.clone();
         let added = call(Call::AddInvoice, client.add_invoice(request)).await?;
 
-        // Without its signature, which the node has just made.
-        let malformed = || LightningError::Malformed("an invoice");
-        let invoice: SignedRawBolt11Invoice = added.payment_request.parse().map_err(|_| malformed())?;
-        self.found(network_of(invoice.hrp.currency.clone()))?;
-        let made_at = invoice.data.timestamp.as_unix_timestamp();
-        Ok(Invoice {
-            payment_hash: payment_hash(&added.r_hash)?,
-            bolt11: added.payment_request,
-            expires_at: made_at.saturating_add(order.expiry.as_secs()),
-        })
+        self.added(added, order.expiry).map_err(|error| LightningError::Unsold(Box::new(error)))
     }
 
     async fn settlement(&self, payment_hash: PaymentHash) -> Result<Option<Settlement>, LightningError> {
