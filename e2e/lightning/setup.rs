@@ -8,7 +8,7 @@ use tokio::{process::Command, time::timeout};
 use crate::{
     network::{Lnd, Macaroon, Network, free_port, program},
     shop::{self, booked, buy, node_options, printed},
-    support::eventually,
+    support::{Sluice, eventually},
 };
 
 /// Runs before there is a chain worth the name.
@@ -44,6 +44,20 @@ pub async fn the_invoice_macaroon_alone_suffices(network: &mut Network) {
         say!("invoice.macaroon, settlement = \"{settlement}\": 402, paid, 200, booked");
         sluice.finish().await;
     }
+}
+
+pub async fn certificate_and_macaroon_can_be_said_in_place_of_their_files(network: &mut Network) {
+    let node = &network.seller;
+    let certificate = std::fs::read_to_string(node.tls_cert()).unwrap();
+    let macaroon = hex::encode(std::fs::read(node.macaroon(Macaroon::Invoice)).unwrap());
+    let config =
+        format!("[lightning]\nkind = \"lnd\"\nlndhost = \"{}\"\ntlscert = \"\"\"\n{certificate}\"\"\"", node.address());
+    let sluice = Sluice::start_in(&[("LND_MACAROON_HEX", &macaroon)], Some(&config), &[]).await;
+    sluice.is_secret(&macaroon);
+    let credential = buy(&sluice, &network.payer).await;
+    assert_eq!(sluice.upload(&credential, b"x").await.status(), 200);
+    say!("tlscert in sluice.toml, LND_MACAROON_HEX in the environment: 402, paid, 200");
+    sluice.finish().await;
 }
 
 pub async fn another_network_is_an_error_at_start(network: &mut Network) {
