@@ -360,6 +360,9 @@ mod tests {
         async fn settlements(&self, _: u64) -> Result<Settlements, LightningError> {
             Err((self.0)())
         }
+        async fn reaches(&self, _: u64) -> Result<bool, LightningError> {
+            Err((self.0)())
+        }
         async fn info(&self) -> Result<NodeInfo, LightningError> {
             Err((self.0)())
         }

@@ -153,7 +153,13 @@ impl<F: Fn(PaymentHash)> Follower<F> {
 
     async fn follow(&self, wait: &mut Wait) -> Result<Infallible, FollowError> {
         let pubkey = info_on(&*self.node, self.sold.network).await?.pubkey;
-        let after = self.ledger.last_index(&pubkey).await?;
+        let mut after = self.ledger.last_index(&pubkey).await?;
+        if after > 0 && !self.node.reaches(after).await? {
+            // Whatever is in the ledger already is booked a second time, which changes nothing.
+            tracing::error!(node = %pubkey, last_index = after, "the node's settlements began anew: booking all of them");
+            self.ledger.forget_index(&pubkey).await?;
+            after = 0;
+        }
         // What is there comes at once, so that many settlements of the past take few transactions.
         let mut settlements = self.node.settlements(after).await?.ready_chunks(BATCH);
         while let Some(chunk) = settlements.next().await {

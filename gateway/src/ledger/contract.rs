@@ -17,6 +17,7 @@ macro_rules! contract_tests {
             settlement_and_use_are_one_payment_whichever_comes_first,
             what_one_node_said_no_other_changes,
             an_index_is_of_a_node_and_never_falls,
+            an_index_that_is_forgotten_begins_anew,
             a_booking_is_whole_or_not_at_all,
             payments_are_filtered_by_time_and_service,
             payments_come_in_pages_without_gaps,
@@ -119,6 +120,18 @@ pub(crate) async fn an_index_is_of_a_node_and_never_falls(ledger: &dyn LedgerDb)
     assert_eq!(ledger.last_index("03other").await.unwrap(), 0);
     ledger.book_settlements("03other", &[], Some(1)).await.unwrap();
     assert_eq!(ledger.last_index(NODE).await.unwrap(), 9);
+}
+
+pub(crate) async fn an_index_that_is_forgotten_begins_anew(ledger: &dyn LedgerDb) {
+    ledger.forget_index(NODE).await.unwrap();
+    for node in [NODE, "03other"] {
+        ledger.book_settlements(node, &[settled(1, 1_000)], Some(9)).await.unwrap();
+    }
+    ledger.forget_index(NODE).await.unwrap();
+    assert_eq!((ledger.last_index(NODE).await.unwrap(), ledger.last_index("03other").await.unwrap()), (0, 9));
+    ledger.book_settlements(NODE, &[settled(2, 1_001)], Some(2)).await.unwrap();
+    assert_eq!(ledger.last_index(NODE).await.unwrap(), 2);
+    assert_eq!(all(ledger).await, [payment(1, Some(1_000), None), payment(2, Some(1_001), None)]);
 }
 
 pub(crate) async fn a_booking_is_whole_or_not_at_all(ledger: &dyn LedgerDb) {

@@ -47,6 +47,9 @@ pub trait LedgerDb: Send + Sync {
     /// Up to which index the settlements of `node` were seen; 0 if it is not known.
     async fn last_index(&self, node: &str) -> Result<u64, LedgerError>;
 
+    /// Forgets up to which index the settlements of `node` were seen, for its indexes began anew.
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError>;
+
     /// Whether any node ever said that this payment is settled.
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError>;
 

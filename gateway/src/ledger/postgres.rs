@@ -131,6 +131,14 @@ impl LedgerDb for PostgresLedger {
         .await
     }
 
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError> {
+        bounded(async {
+            query(sql::FORGET_INDEX).bind(node).execute(&self.pool).await?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
         let payment_hash = &payment_hash.as_bytes()[..];
         bounded(async { Ok(query_scalar(sql::IS_SETTLED).bind(payment_hash).fetch_one(&self.pool).await?) }).await

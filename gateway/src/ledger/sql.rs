@@ -27,6 +27,8 @@ pub(super) const BOOK_USE: &str = "INSERT INTO payment (payment_hash, service, t
 
 pub(super) const LAST_INDEX: &str = "SELECT last_index FROM settle_index WHERE node = $1";
 
+pub(super) const FORGET_INDEX: &str = "DELETE FROM settle_index WHERE node = $1";
+
 pub(super) const IS_SETTLED: &str =
     "SELECT EXISTS (SELECT 1 FROM payment WHERE payment_hash = $1 AND settled_at IS NOT NULL)";
 

@@ -55,6 +55,12 @@ impl LedgerDb for GatewayDb {
         Ok(index.map_or(0, i64::cast_unsigned))
     }
 
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError> {
+        let mut transaction = self.write().await?;
+        query(sql::FORGET_INDEX).bind(node).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
         Ok(query_scalar(sql::IS_SETTLED).bind(&payment_hash.as_bytes()[..]).fetch_one(self.reader()).await?)
     }

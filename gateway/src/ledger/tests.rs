@@ -161,6 +161,11 @@ impl LightningNode for Node {
         self.wallet.settlements(after).await
     }
 
+    async fn reaches(&self, index: u64) -> Result<bool, LightningError> {
+        self.is_there()?;
+        self.wallet.reaches(index).await
+    }
+
     async fn info(&self) -> Result<NodeInfo, LightningError> {
         self.is_there()?;
         self.looked.fetch_add(1, Ordering::SeqCst);
@@ -202,6 +207,11 @@ impl LedgerDb for Ledger {
     async fn last_index(&self, node: &str) -> Result<u64, LedgerError> {
         self.is_there()?;
         self.db.last_index(node).await
+    }
+
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError> {
+        self.is_there()?;
+        self.db.forget_index(node).await
     }
 
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
@@ -291,6 +301,34 @@ async fn what_is_paid_is_booked_also_what_was_paid_meanwhile_and_nothing_else_is
         assert_eq!((payment.service.as_str(), payment.token_id), ("media", permit.token().token_id()));
         assert_eq!(payment.first_used_at, None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_indexes_began_anew_is_booked_from_the_beginning() {
+    let world = World::new().await;
+    let pubkey = world.node.info().await.unwrap().pubkey;
+    // As it was seen before the node lost its invoices.
+    let before = SettledToken {
+        payment_hash: PaymentHash::from_bytes([8; 32]),
+        service: "media".to_owned(),
+        token_id: world.token_id(),
+        amount_msat: 7,
+        settled_at: NOW,
+    };
+    world.db.book_settlements(&pubkey, &[before], Some(50)).await.unwrap();
+    world.sell(true).await;
+    let (keeper, _books) = world.keeper();
+    world.until(2).await;
+    world.sell(true).await;
+    world.until(3).await;
+    keeper.stop().await;
+    assert_eq!(world.db.last_index(&pubkey).await.unwrap(), 2);
+
+    world.sell(true).await;
+    let (keeper, _books) = world.keeper();
+    world.until(4).await;
+    keeper.stop().await;
+    assert_eq!(world.db.last_index(&pubkey).await.unwrap(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

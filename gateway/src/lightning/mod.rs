@@ -34,6 +34,10 @@ pub trait LightningNode: Send + Sync {
     /// All settlements with an index above `after`, those of the past first, then each as it happens.
     async fn settlements(&self, after: u64) -> Result<Settlements, LightningError>;
 
+    /// Whether the node has a settlement with this index (at least 1), or a later one. If it had and has not, its indexes
+    /// began anew: it was restored without its invoices.
+    async fn reaches(&self, index: u64) -> Result<bool, LightningError>;
+
     /// Who the node is.
     async fn info(&self) -> Result<NodeInfo, LightningError>;
 }
