@@ -239,7 +239,7 @@ mod tests {
         let [one, other, ..] = &all[..] else { panic!("eight") };
         let mut writing = one.write().await.unwrap();
         query("DELETE FROM test_wallet_payments").execute(&mut *writing).await.unwrap();
-        assert_eq!(tables(&other).await.len(), 5, "reads go on beside a write");
+        assert_eq!(tables(other).await.len(), 5, "reads go on beside a write");
     }
 
     #[tokio::test]
