@@ -45,6 +45,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Where requests note what is to be booked. Takes no time and never fails.
 pub struct Books {
+    /// The network that is sold on.
+    pub(super) network: Network,
     entries: mpsc::Sender<Entry>,
     seen: Mutex<LruCache<PaymentHash, ()>>,
 }
@@ -88,8 +90,13 @@ impl Books {
         if seen.get(&payment_hash).is_some() {
             return;
         }
-        let token_use =
-            TokenUse { payment_hash, service: service.to_owned(), token_id: permit.token().token_id(), used_at: now };
+        let token_use = TokenUse {
+            payment_hash,
+            service: service.to_owned(),
+            network: self.network,
+            token_id: permit.token().token_id(),
+            used_at: now,
+        };
         if self.entries.try_send(Entry::Use(token_use)).is_ok() {
             seen.put(payment_hash, ());
         }
@@ -116,7 +123,7 @@ impl BookKeeper {
         let follower = Follower { ledger: Arc::clone(&ledger), node: Arc::clone(&node), sold, on_settled };
         let writer = Writer { ledger, node, network, entries: receiver, stopping };
         let keeper = Self { follower: tokio::spawn(follower.run()), writer: tokio::spawn(writer.run()), stop };
-        (keeper, Arc::new(Books { entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)) }))
+        (keeper, Arc::new(Books { network, entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)) }))
     }
 
     /// Books what is noted so far, if the database takes it in time, and ends.
@@ -178,9 +185,8 @@ impl<F: Fn(PaymentHash)> Follower<F> {
     async fn book(&self, node: &str, settlements: &[Settlement]) -> Result<(), LedgerError> {
         let Some(last) = settlements.last() else { return Ok(()) };
         settlements.iter().for_each(|settlement| (self.on_settled)(settlement.payment_hash));
-        let Sold { keys, services, .. } = &self.sold;
         let paid: Vec<_> =
-            settlements.iter().filter_map(|settlement| SettledToken::of(settlement, keys, services)).collect();
+            settlements.iter().filter_map(|settlement| SettledToken::of(settlement, &self.sold)).collect();
         self.ledger.book_settlements(node, &paid, Some(last.index)).await
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sluice_common::{
-    keys::MasterKey,
+    keys::{MasterKey, MasterKeys},
     l402::{self, Credential, Permit, Preimage, ServiceTerms},
     network::Network,
     secret::Secret,
@@ -80,9 +80,12 @@ impl World {
         }
     }
 
+    fn sold(&self) -> Sold {
+        Sold { keys: self.keys.clone(), services: vec!["media".to_owned()], network: Network::TestWallet }
+    }
+
     fn keeper(&self) -> (BookKeeper, Arc<Books>) {
-        let sold = Sold { keys: self.keys.clone(), services: vec!["media".to_owned()], network: Network::TestWallet };
-        BookKeeper::start(self.ledger.clone(), self.node.clone(), sold, |_| ())
+        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.sold(), |_| ())
     }
 
     fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
@@ -265,7 +268,7 @@ async fn a_settlement_is_ours_by_its_memo() {
     ] {
         let payment_hash = PaymentHash::from_bytes([4; 32]);
         let settlement = Settlement { index: 1, payment_hash, amount_msat: 5, memo: memo.clone(), settled_at: 6 };
-        let token = SettledToken::of(&settlement, &world.keys, &["media".to_owned()]);
+        let token = SettledToken::of(&settlement, &world.sold());
         assert_eq!(token.as_ref().map(|token| token.service.as_str()), service, "{memo}");
         let parts = token.map(|token| (token.token_id, token.payment_hash, token.amount_msat, token.settled_at));
         assert_eq!(parts, service.map(|_| (ours, payment_hash, 5, 6)));
@@ -311,6 +314,7 @@ async fn a_node_whose_indexes_began_anew_is_booked_from_the_beginning() {
     let before = SettledToken {
         payment_hash: PaymentHash::from_bytes([8; 32]),
         service: "media".to_owned(),
+        network: Network::TestWallet,
         token_id: world.token_id(),
         amount_msat: 7,
         settled_at: NOW,
@@ -339,8 +343,7 @@ async fn a_memo_of_another_program_keeps_no_settlement_from_the_books() {
     let strange = world.invoice(format!("m\0edia {}", world.token_id())).await;
     world.pay(&strange).await;
     let permit = world.sell(true).await;
-    let sold = Sold { keys: world.keys.clone(), services: vec!["media".to_owned()], network: Network::TestWallet };
-    let (keeper, _books) = BookKeeper::start(Arc::new(postgres.clone()), world.node.clone(), sold, |_| ());
+    let (keeper, _books) = BookKeeper::start(Arc::new(postgres.clone()), world.node.clone(), world.sold(), |_| ());
     let booked = eventually(async || {
         let payments = postgres.payments(&Filter::default(), None).await.unwrap();
         (!payments.is_empty()).then_some(payments)
@@ -362,6 +365,7 @@ async fn a_node_of_another_network_has_nothing_to_say() {
     books.settled(SettledToken {
         payment_hash: permit.token().payment_hash(),
         service: "media".to_owned(),
+        network: Network::TestWallet,
         token_id: permit.token().token_id(),
         amount_msat: 1,
         settled_at: NOW,
