@@ -21,7 +21,6 @@ mod shop;
 mod support;
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,7 +30,7 @@ use std::{
 use sluice_common::secret::Secret;
 use sluice_gateway::{
     db::GatewayDb,
-    lightning::{InvoiceOrder, LightningNode, LndConfig, LndNode, TestWallet},
+    lightning::{InvoiceOrder, LightningNode, LndNode, TestWallet},
 };
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
@@ -42,7 +41,7 @@ use tokio::{
 };
 
 use crate::{
-    network::{Lnd, Macaroon, Network},
+    network::{Macaroon, Network},
     support::Sluice,
 };
 
@@ -99,20 +98,10 @@ async fn with_lnd() {
     // Before their first blocks the nodes make no invoices.
     network.open_channel().await;
     let sluice = shop::open(&network.seller, Macaroon::Admin, LIMITS, &OPTIONS).await;
-    compare(sluice, "AddInvoice alone", Arc::new(client(&network.seller))).await;
-}
-
-/// The gateway's own client of LND: LND's interface with next to nothing around it. The one that the crate's `connect`
-/// makes would let the gateway shine, for it leaves Nagle's algorithm on, which costs 40 ms a call.
-fn client(node: &Lnd) -> LndNode {
-    let config = LndConfig {
-        address: node.address(),
-        tls_cert: fs::read(node.tls_cert()).unwrap(),
-        macaroon: Secret::new(fs::read(node.macaroon(Macaroon::Admin)).unwrap()),
-        network: None,
-        private: false,
-    };
-    LndNode::new(&config).unwrap()
+    // The gateway's own client of LND: LND's interface with next to nothing around it. The one that the crate's `connect`
+    // makes would let the gateway shine, for it leaves Nagle's algorithm on, which costs 40 ms a call.
+    let node = LndNode::new(&shop::lnd_config(&network.seller)).unwrap();
+    compare(sluice, "AddInvoice alone", Arc::new(node)).await;
 }
 
 /// Measures both, prints what came out, and looks into the databases.

@@ -27,6 +27,7 @@ async fn uploads_pays_and_downloads() {
     assert_eq!(sluice.payments_made().await, 1, "the small file was free");
     fs::write(sluice.folder().join("larger"), bytes(41 * MIB, 3)).unwrap();
     text(&sluice.run(&["upload", "larger", "--pay"]).await);
+    text(&sluice.run(&["upload", "larger", "--pay", "--name", "another"]).await);
     assert_eq!(sluice.payments_made().await, 1, "a saved token that still buys is used");
     sluice.finish().await;
 }
@@ -56,6 +57,28 @@ async fn what_is_stored_is_not_paid_for_again() {
     fs::write(sluice.folder().join("file"), bytes(1_000, 2)).unwrap();
     text(&upload(&[]).await);
     assert_eq!(sluice.payments_made().await, 2, "another file is");
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn a_use_that_was_bought_for_another_file_is_not_spent_on_what_is_said_of_a_stored_one() {
+    let sluice = Sluice::start_with(SINGLE_USE).await;
+    for (name, seed) in [("stored", 1), ("other", 2)] {
+        fs::write(sluice.folder().join(name), bytes(1_000, seed)).unwrap();
+    }
+    text(&sluice.run(&["upload", "stored", "--paid", "--pay"]).await);
+    let not_paid = sluice.run(&["upload", "other", "--paid"]).await;
+    assert!(!not_paid.status.success());
+    let shown = String::from_utf8(not_paid.stderr).unwrap();
+    let invoice = shown.lines().find(|line| line.starts_with("lnbcrt")).expect("the invoice is shown");
+    text(&sluice.run(&["pay", invoice]).await);
+    assert_eq!(sluice.payments_made().await, 2);
+
+    let refused = sluice.run(&["upload", "stored", "--paid", "--pay", "--name", "another"]).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && error.contains("stored this file for you already"), "{error}");
+    text(&sluice.run(&["upload", "other", "--paid", "--pay"]).await);
+    assert_eq!(sluice.payments_made().await, 2, "the use was still there");
     sluice.finish().await;
 }
 

@@ -1,6 +1,10 @@
 //! `sluice payments`: what was paid, and nothing of who only asked.
 
+use std::fs;
+
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+use tokio::process::Command;
 
 use crate::{
     postgres,
@@ -97,4 +101,24 @@ async fn the_ledger_can_be_in_postgres_and_its_password_stands_in_no_log() {
     assert_eq!((listed.len(), &listed[0]["amount_msat"]), (1, &100_000.into()));
     assert!(sluice.payments_json(&[]).await.is_empty(), "the embedded wallet's own file holds no ledger");
     sluice.finish().await;
+}
+
+#[tokio::test]
+async fn who_only_reads_makes_no_tables() {
+    let url = postgres::database().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sluice.toml");
+    fs::write(&config, format!("[gateway]\ndatabase_url = \"{url}\"")).unwrap();
+    let reads = async |command: &[&str]| {
+        let data = folder.path().join("data");
+        let options = ["--config", config.to_str().unwrap(), "--data", data.to_str().unwrap()];
+        let output = Command::new(env!("CARGO_BIN_EXE_sluice")).args(command).args(options).env_clear().output();
+        let error = String::from_utf8(output.await.unwrap().stderr).unwrap();
+        assert!(error.contains("there is no "), "{error}");
+    };
+    reads(&["payments"]).await;
+    reads(&["keys", "list"]).await;
+    let mut database = PgConnection::connect(&url).await.unwrap();
+    let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()";
+    assert_eq!(sqlx::query_scalar::<_, i64>(tables).fetch_one(&mut database).await.unwrap(), 0);
 }

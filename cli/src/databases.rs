@@ -9,6 +9,7 @@ use std::{
 use sluice_gateway::{
     db::{GatewayDb, OpenError},
     ledger::{LedgerDb, LedgerError, PostgresLedger},
+    probe::{self, ProbeError},
 };
 
 use crate::{
@@ -36,8 +37,16 @@ pub enum DatabaseError {
         source: io::Error,
     },
     /// There is none yet.
-    #[error("there is no ledger {} yet; a gateway makes it when it first starts", .0.display())]
-    NoLedger(PathBuf),
+    #[error("there is no ledger in {0} yet; a gateway makes it when it first starts")]
+    NoLedger(String),
+    /// It cannot be looked into.
+    #[error("{database}: {source}")]
+    Probe {
+        /// The database.
+        database: String,
+        /// Why not.
+        source: ProbeError,
+    },
     /// SQLite.
     #[error(transparent)]
     Sqlite(#[from] OpenError),
@@ -61,11 +70,18 @@ impl Databases {
         }
     }
 
-    /// Opens the ledger, and makes none.
+    /// Opens the ledger, and makes none. One that an older program made is brought up to date.
     pub async fn existing_ledger(settings: &Settings) -> Result<Arc<dyn LedgerDb>, DatabaseError> {
-        match settings.gateway_database().sqlite_path() {
-            Some(path) if !path.exists() => Err(DatabaseError::NoLedger(path.to_owned())),
-            _ => Ok(Self::open(settings).await?.ledger),
+        let database = settings.gateway_database();
+        let is_there = match &database {
+            DatabaseUrl::Sqlite(path) if !path.exists() => Ok(false),
+            DatabaseUrl::Sqlite(path) => probe::sqlite_has_gateway(path).await,
+            DatabaseUrl::Postgres(url) => probe::postgres_has_gateway(url).await,
+        };
+        match is_there {
+            Ok(true) => Ok(Self::open(settings).await?.ledger),
+            Ok(false) => Err(DatabaseError::NoLedger(database.to_string())),
+            Err(source) => Err(DatabaseError::Probe { database: database.to_string(), source }),
         }
     }
 

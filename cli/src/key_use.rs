@@ -173,9 +173,16 @@ async fn databases(settings: &Settings) -> Result<Vec<InUse>, KeyUseError> {
     Ok(databases)
 }
 
-/// The embedded wallet's key, if that takes the payments.
+/// The embedded wallet's key, if that takes the payments. None where no wallet ever did: with `sluice up --lnd` and no file
+/// the settings still name it.
 fn wallet_key(settings: &Settings) -> Result<Option<Secret<[u8; 32]>>, KeyError> {
-    settings.lightning.is_wallet().then(|| keys::wallet_key(settings)).transpose()
+    if !settings.lightning.is_wallet() {
+        return Ok(None);
+    }
+    match keys::wallet_key(settings) {
+        Err(KeyError::Missing { .. }) => Ok(None),
+        key => key.map(Some),
+    }
 }
 
 impl InUse {
@@ -215,6 +222,18 @@ mod tests {
     async fn start_gateway(settings: &Settings) -> bool {
         let ledger = Databases::open(settings).await.unwrap().ledger;
         key_use::check(&*ledger, &gateway_keys(settings)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn lists_also_where_no_wallet_ever_took_a_payment() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
+        keys::make_missing(&settings).unwrap();
+        fs::remove_file(dir.path().join("keys/wallet.key")).unwrap();
+        let ledger = Databases::open(&settings).await.unwrap().ledger;
+        let with_lnd = configured(&keys::master_keys(&settings).unwrap(), None);
+        key_use::check(&*ledger, &with_lnd).await.unwrap();
+        assert_eq!(listed(&settings).await.matches("configured").count(), 1);
     }
 
     #[tokio::test]

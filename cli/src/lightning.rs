@@ -71,11 +71,13 @@ pub async fn find(settings: &Settings, parts: Parts) -> Result<Found, NodeError>
             report(&info);
             info.network
         }
-        (Err(error @ LightningError::Unavailable(_)), Some(network)) => {
+        (Err(error @ (LightningError::Unavailable(_) | LightningError::Unreached(_))), Some(network)) => {
             tracing::warn!(%error, "starting without the Lightning node: no challenges until it is there");
             network
         }
-        (Err(error @ LightningError::Unavailable(_)), None) => return Err(NodeError::Away(error)),
+        (Err(error @ (LightningError::Unavailable(_) | LightningError::Unreached(_))), None) => {
+            return Err(NodeError::Away(error));
+        }
         (Err(error), _) => return Err(NodeError::Node(error)),
     };
     Ok(Found { network, lnd: Some(Arc::new(node)) })

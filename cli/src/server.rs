@@ -1,5 +1,7 @@
 //! Runs the servers: everything in one process, or one part.
 
+mod parts;
+
 use std::{
     io::{self, Write},
     net::SocketAddr,
@@ -11,25 +13,21 @@ use std::{
 use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    server::{Server, StartError as BackendError},
+    server::StartError as BackendError,
 };
 use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
 use sluice_gateway::{
-    admin::{self, Admin},
     config::GatewayConfig,
     ledger::key_use::{self, KeyUseError},
     lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
     server::{Gateway, StartError as GatewayError},
 };
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    task::JoinHandle,
-    time::{interval, timeout},
+    time::interval,
 };
-use tokio_util::sync::CancellationToken;
 
+use self::parts::{AdminServer, BackendServer};
 use crate::{
     config::{DatabaseUrl, Invalid, Parts, Settings},
     data_dir::{DataDir, DataDirError},
@@ -40,9 +38,6 @@ use crate::{
 
 /// How long a stop waits for requests under way.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long it then waits for what is left to clean up.
-const CLEAN_UP: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether every part still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -312,62 +307,6 @@ impl Servers {
     }
 }
 
-/// A media server that runs.
-struct BackendServer {
-    address: SocketAddr,
-    shutdown: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl BackendServer {
-    async fn start(config: BackendConfig) -> Result<Self, RunError> {
-        let shutdown = CancellationToken::new();
-        let running = Server::start(config, shutdown.clone()).await?;
-        let address = running.local_addr();
-        let task = tokio::spawn(async move {
-            if let Err(error) = running.wait().await {
-                tracing::error!(%error, "the media server failed");
-            }
-        });
-        Ok(Self { address, shutdown, task })
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        if timeout(SHUTDOWN_TIMEOUT + CLEAN_UP, self.task).await.is_err() {
-            tracing::warn!("the media server does not stop; leaving it");
-        }
-    }
-}
-
-/// The admin address, served.
-struct AdminServer {
-    address: SocketAddr,
-    ready: watch::Sender<bool>,
-    _watch: NodeWatch,
-    shutdown: CancellationToken,
-    task: JoinHandle<io::Result<()>>,
-}
-
-impl AdminServer {
-    async fn start(listen: SocketAddr, wallet: Option<Arc<TestWallet>>, watch: NodeWatch) -> Result<Self, RunError> {
-        let failed = |source| RunError::Admin { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let (ready, is_ready) = watch::channel(false);
-        let shutdown = CancellationToken::new();
-        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet });
-        let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        Ok(Self { address, ready, _watch: watch, shutdown, task: tokio::spawn(serving.into_future()) })
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        // What is asked here is answered at once; who only keeps a connection open is not waited for.
-        let _ = timeout(Duration::from_secs(1), self.task).await;
-    }
-}
-
 /// What tells the process to stop.
 struct Signals {
     interrupt: Signal,
@@ -399,6 +338,7 @@ fn backend_database(settings: &Settings) -> Result<PathBuf, Invalid> {
 #[cfg(test)]
 mod tests {
     use sluice_gateway::db::GatewayDb;
+    use tokio::time::timeout;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The network that an invoice is paid on.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +37,38 @@ impl Network {
     }
 }
 
+/// The text is the name of no network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected mainnet, testnet, signet, simnet, regtest or test-wallet")]
+pub struct UnknownNetwork;
+
+impl FromStr for Network {
+    type Err = UnknownNetwork;
+
+    fn from_str(name: &str) -> Result<Self, UnknownNetwork> {
+        let all = [Self::Mainnet, Self::Testnet, Self::Signet, Self::Simnet, Self::Regtest, Self::TestWallet];
+        all.into_iter().find(|network| network.name() == name).ok_or(UnknownNetwork)
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_one_name_everywhere() {
+        for name in ["mainnet", "testnet", "signet", "simnet", "regtest", "test-wallet"] {
+            let network: Network = name.parse().unwrap();
+            assert_eq!((network.to_string().as_str(), serde_json::json!(network)), (name, name.into()));
+        }
+        for junk in ["", "Mainnet", "test_wallet", "bitcoin"] {
+            assert_eq!(junk.parse::<Network>(), Err(UnknownNetwork), "{junk}");
+        }
     }
 }

@@ -73,6 +73,7 @@ async fn run(chosen: &[String]) {
         payments::a_payer_without_the_money_gets_nothing_and_owes_nothing,
         payments::whoever_has_the_preimage_has_paid_unless_the_node_must_say_so,
         setup::the_invoice_macaroon_alone_suffices,
+        setup::certificate_and_macaroon_can_be_said_in_place_of_their_files,
         setup::another_network_is_an_error_at_start,
         setup::the_doctor_says_what_is_wrong_and_how_to_mend_it,
         login::the_nodes_signature_logs_in_and_sells,
@@ -80,6 +81,8 @@ async fn run(chosen: &[String]) {
         outages::a_gateway_that_was_down_books_what_was_paid_meanwhile,
         outages::what_is_booked_is_paid_under_another_node_too,
         outages::without_the_node_paid_tokens_go_on_and_challenges_say_when_to_come_again,
+        outages::a_node_that_falls_silent_holds_nobody_up,
+        payments::private_channels_are_hinted_at_only_where_that_is_said,
     );
     println!("\nall is well, {:.0} s in all", start.elapsed().as_secs_f64());
 }

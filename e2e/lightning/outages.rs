@@ -1,5 +1,7 @@
 //! Nodes and gateways that were away.
 
+use std::time::Instant;
+
 use reqwest::StatusCode;
 use serde_json::Value;
 use sluice_common::l402::Credential;
@@ -104,6 +106,33 @@ pub async fn without_the_node_paid_tokens_go_on_and_challenges_say_when_to_come_
     eventually("health says so", async || (health(&trusting).await == "ok").then_some(())).await;
     trusting.finish().await;
     asking.finish().await;
+}
+
+pub async fn a_node_that_falls_silent_holds_nobody_up(network: &mut Network) {
+    let sluice = shop::open(&network.seller, Macaroon::Admin, "", &[]).await;
+    let paid = buy(&sluice, &network.payer).await;
+    network.seller.set_paused(true).await;
+    let asked = Instant::now();
+    let reply = sluice.get("/largefile").send().await.unwrap();
+    let waited = asked.elapsed().as_secs_f64();
+    assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(reply.headers().contains_key("retry-after"));
+    assert!((7.0..15.0).contains(&waited), "{waited} s");
+    say!("LND accepts connections and stays silent: GET /largefile: 503 after {waited:.1} s");
+    let asked = Instant::now();
+    assert_eq!(sluice.upload(&paid, b"x").await.status(), StatusCode::OK);
+    assert!(asked.elapsed().as_secs() < 5, "a paid token waits for no node");
+    say!("POST /largefile with a paid token: 200 after {:.1} s", asked.elapsed().as_secs_f64());
+    eventually("health says so", async || (health(&sluice).await == "degraded").then_some(())).await;
+    say!("GET /healthz: degraded");
+
+    network.seller.set_paused(false).await;
+    network.payer.wait_for_channel(&network.seller).await;
+    eventually("health says so", async || (health(&sluice).await == "ok").then_some(())).await;
+    let credential = buy(&sluice, &network.payer).await;
+    assert_eq!(sluice.upload(&credential, b"y").await.status(), StatusCode::OK);
+    say!("LND goes on: GET /healthz: ok; 402, paid, 200");
+    sluice.finish().await;
 }
 
 async fn health(sluice: &Sluice) -> String {

@@ -1,5 +1,6 @@
 //! What is paid is stored and booked, once and with its amount; and what becomes of what is not paid.
 
+use lightning_invoice::Bolt11Invoice;
 use reqwest::StatusCode;
 use serde_json::Value;
 use sluice_common::l402::Credential;
@@ -63,6 +64,23 @@ pub async fn other_invoices_of_the_node_are_never_booked(network: &mut Network) 
     assert_eq!(all.len(), 1, "neither the node's own invoices nor those of another Sluice: {all:?}");
     say!("3 invoices of the node's own were paid, and 1 of Sluice's: the ledger has that one alone");
     sluice.finish().await;
+}
+
+pub async fn private_channels_are_hinted_at_only_where_that_is_said(network: &mut Network) {
+    network.open_private_channel().await;
+    for private in [true, false] {
+        let config = format!("[lightning]\nprivate = {private}");
+        let sluice = shop::open(&network.seller, Macaroon::Invoice, &config, &[]).await;
+        let challenge = ask(&sluice).await;
+        let invoice: Bolt11Invoice = challenge.invoice.parse().unwrap();
+        let peers: Vec<_> = invoice.private_routes().iter().map(|route| route.0[0].src_node_id.to_string()).collect();
+        let expected = if private { vec![network.payer.pubkey().await] } else { Vec::new() };
+        assert_eq!(peers, expected, "private = {private}");
+        let credential = pay(&sluice, &network.payer, &challenge).await.unwrap();
+        assert_eq!(sluice.upload(&credential, b"x").await.status(), StatusCode::OK);
+        say!("private = {private}: {} route hints, paid, 200", peers.len());
+        sluice.finish().await;
+    }
 }
 
 pub async fn a_payer_without_the_money_gets_nothing_and_owes_nothing(network: &mut Network) {

@@ -8,7 +8,7 @@ use tokio::{process::Command, time::timeout};
 use crate::{
     network::{Lnd, Macaroon, Network, free_port, program},
     shop::{self, booked, buy, node_options, printed},
-    support::eventually,
+    support::{Sluice, eventually},
 };
 
 /// Runs before there is a chain worth the name.
@@ -46,6 +46,20 @@ pub async fn the_invoice_macaroon_alone_suffices(network: &mut Network) {
     }
 }
 
+pub async fn certificate_and_macaroon_can_be_said_in_place_of_their_files(network: &mut Network) {
+    let node = &network.seller;
+    let certificate = std::fs::read_to_string(node.tls_cert()).unwrap();
+    let macaroon = hex::encode(std::fs::read(node.macaroon(Macaroon::Invoice)).unwrap());
+    let config =
+        format!("[lightning]\nkind = \"lnd\"\nlndhost = \"{}\"\ntlscert = \"\"\"\n{certificate}\"\"\"", node.address());
+    let sluice = Sluice::start_in(&[("LND_MACAROON_HEX", &macaroon)], Some(&config), &[]).await;
+    sluice.is_secret(&macaroon);
+    let credential = buy(&sluice, &network.payer).await;
+    assert_eq!(sluice.upload(&credential, b"x").await.status(), 200);
+    say!("tlscert in sluice.toml, LND_MACAROON_HEX in the environment: 402, paid, 200");
+    sluice.finish().await;
+}
+
 pub async fn another_network_is_an_error_at_start(network: &mut Network) {
     for macaroon in [Macaroon::Admin, Macaroon::Invoice] {
         let folder = tempfile::tempdir().unwrap();
@@ -71,7 +85,7 @@ pub async fn the_doctor_says_what_is_wrong_and_how_to_mend_it(network: &mut Netw
     let mut sluice = shop::open(node, Macaroon::Admin, "", &[]).await;
     sluice.stop().await;
     let data = sluice.data();
-    let doctor = async |macaroon: &Path| {
+    let doctor_of = async |node: &Lnd, macaroon: &Path| {
         let output = with_node(&["doctor", "--data", data.to_str().unwrap()], node, macaroon).await;
         let name = macaroon.file_name().unwrap().to_string_lossy();
         say!("sluice doctor, with {name}: {}", output.status);
@@ -81,6 +95,14 @@ pub async fn the_doctor_says_what_is_wrong_and_how_to_mend_it(network: &mut Netw
         }
         (output.status.success(), text)
     };
+    let doctor = async |macaroon: &Path| doctor_of(node, macaroon).await;
+
+    // No scenario before this one has the payer make an invoice, and only an invoice would tell its network.
+    let new = &network.payer;
+    assert_eq!(new.invoices().await.len(), 0);
+    let (well, text) = doctor_of(new, &new.macaroon(Macaroon::Invoice)).await;
+    assert!(well && text.contains("no invoice yet"), "{text}");
+    assert_eq!(new.invoices().await.len(), 0, "it changes nothing");
 
     let (well, text) = doctor(&node.macaroon(Macaroon::Admin)).await;
     assert!(well && !text.contains("bakemacaroon"), "nothing is missing: {text}");

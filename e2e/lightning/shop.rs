@@ -4,7 +4,11 @@ use std::{path::Path, process::Output};
 
 use reqwest::StatusCode;
 use serde_json::Value;
-use sluice_common::l402::{Challenge, Credential};
+use sluice_common::{
+    l402::{Challenge, Credential},
+    secret::Secret,
+};
+use sluice_gateway::lightning::LndConfig;
 
 use crate::{
     network::{Lnd, Macaroon},
@@ -15,6 +19,17 @@ use crate::{
 pub fn node_options(node: &Lnd, macaroon: &Path) -> Vec<String> {
     let [cert, macaroon] = [&node.tls_cert(), macaroon].map(|path| path.display().to_string());
     ["--lnd", &node.address(), "--lnd-tls-cert", &cert, "--lnd-macaroon", &macaroon].map(str::to_owned).to_vec()
+}
+
+/// How the gateway's own client reaches a node, with all rights.
+pub fn lnd_config(node: &Lnd) -> LndConfig {
+    LndConfig {
+        address: node.address(),
+        tls_cert: std::fs::read(node.tls_cert()).unwrap(),
+        macaroon: Secret::new(std::fs::read(node.macaroon(Macaroon::Admin)).unwrap()),
+        network: None,
+        private: false,
+    }
 }
 
 /// Starts one with these further options. Its log must never hold the node's macaroon.

@@ -52,6 +52,7 @@ pub struct Sluice {
     child: Option<Child>,
     /// What `sluice up` gets besides where it listens.
     pub options: Vec<String>,
+    environment: Vec<(String, String)>,
     listen: u16,
     admin: u16,
     backend: u16,
@@ -72,6 +73,12 @@ impl Sluice {
 
     /// The same with both.
     pub async fn start_configured(config: Option<&str>, options: &[&str]) -> Self {
+        Self::start_in(&[], config, options).await
+    }
+
+    /// The same in an environment with these variables.
+    pub async fn start_in(environment: &[(&str, &str)], config: Option<&str>, options: &[&str]) -> Self {
+        let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let folder = tempfile::tempdir().unwrap();
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
@@ -84,6 +91,7 @@ impl Sluice {
             folder,
             child: None,
             options,
+            environment,
             listen: free_port(),
             admin: free_port(),
             backend: free_port(),
@@ -103,6 +111,7 @@ impl Sluice {
             .env_clear()
             .env("SLUICE_LOG", "trace")
             .env("RUST_LOG", "trace")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

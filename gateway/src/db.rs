@@ -10,9 +10,16 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::time::{Instant, sleep};
 
 /// How long a statement waits for another process's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The code of SQLite's `SQLITE_BUSY`: <https://sqlite.org/rescode.html#busy>.
+const BUSY: &str = "5";
+
+/// How long to wait before another try, where SQLite does not wait itself.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 const MAX_READERS: u32 = 4;
 
@@ -66,10 +73,8 @@ impl GatewayDb {
             .max_connections(1)
             // SQLite may end a transaction itself, for instance where the disk is full. Sqlx then takes it for open, and
             // no other could ever begin on that connection.
-            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_with(writing)
-            .await
-            .map_err(failed)?;
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
+        let writer = connect(&writer, &writing).await.map_err(failed)?;
         migrate(&writer).await.map_err(|source| OpenError::Migrate { path: path.to_owned(), source })?;
 
         let reading = options.pragma("query_only", "ON");
@@ -93,6 +98,20 @@ impl GatewayDb {
     pub async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
+    }
+}
+
+/// Connects, and tries again while the file is locked: SQLite waits for most locks itself, but not for the one that it
+/// needs to begin a write-ahead log, which of two gateways that start at once on a new file one must wait for.
+async fn connect(pool: &SqlitePoolOptions, options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let end = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match pool.clone().connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(BUSY) && Instant::now() < end => {
+                sleep(BUSY_PAUSE).await;
+            }
+            connected => return connected,
+        }
     }
 }
 
@@ -214,13 +233,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_that_start_at_once_both_start() {
+    async fn several_that_start_at_once_on_a_new_file_all_start() {
         let folder = tempfile::tempdir().unwrap();
-        open(&folder).await.close().await;
-        let (one, other) = tokio::join!(open(&folder), open(&folder));
+        let all = futures_util::future::join_all((0..8).map(|_| open(&folder))).await;
+        let [one, other, ..] = &all[..] else { panic!("eight") };
         let mut writing = one.write().await.unwrap();
         query("DELETE FROM test_wallet_payments").execute(&mut *writing).await.unwrap();
-        assert_eq!(tables(&other).await.len(), 5, "reads go on beside a write");
+        assert_eq!(tables(other).await.len(), 5, "reads go on beside a write");
     }
 
     #[tokio::test]

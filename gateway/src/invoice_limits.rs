@@ -187,11 +187,17 @@ impl InvoiceGate {
         }
     }
 
-    /// Gives a place back for which the node certainly made no invoice.
-    pub fn failed(&self, place: Place) {
+    /// Gives a place back, and what the client at `client` has used up of the rates, for an invoice that the node
+    /// certainly did not make.
+    pub fn failed(&self, place: Place, client: IpAddr) {
         let mut state = self.state();
-        if let Some(Some(payment_hash)) = state.open.remove(&place) {
+        let Some(invoice) = state.open.remove(&place) else { return };
+        if let Some(payment_hash) = invoice {
             state.places.remove(&payment_hash);
+        }
+        state.all = self.all.give_back(state.all);
+        if let Some(bucket) = state.networks.peek_mut(&Network::of(client)) {
+            *bucket = self.client.give_back(*bucket);
         }
     }
 
@@ -258,6 +264,11 @@ impl Rate {
         let full_at = bucket.0.map_or(now, |full_at| full_at.max(now)) + self.interval;
         let wait = full_at.saturating_duration_since(now).saturating_sub(self.whole);
         if wait.is_zero() { Ok(Bucket(Some(full_at))) } else { Err(wait) }
+    }
+
+    /// The bucket after one is put back into it. It is never fuller than full.
+    fn give_back(self, bucket: Bucket) -> Bucket {
+        Bucket(bucket.0.and_then(|full_at| full_at.checked_sub(self.interval)))
     }
 }
 

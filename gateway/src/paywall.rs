@@ -1,4 +1,5 @@
-//! The paywall: from a request's headers to what becomes of it. Everything here but [`Paywall::challenge`] is pure.
+//! The paywall: from a request's headers to what becomes of it. Everything but [`Paywall::challenge`]
+//! and [`Paywall::settled`] is pure.
 
 use std::{
     collections::BTreeMap,
@@ -215,7 +216,9 @@ impl Paywall {
             .map_err(|_| ChallengeError::Timeout)?;
         match &made {
             Ok(invoice) => self.invoices.opened(place, invoice.payment_hash),
-            Err(_) => self.invoices.failed(place),
+            Err(error) if error.made_no_invoice() => self.invoices.failed(place, client),
+            // Nobody will pay it, but the node may have it until it expires.
+            Err(_) => {}
         }
         Ok(made?)
     }
@@ -291,7 +294,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::{db::GatewayDb, lightning::TestWallet};
+    use crate::invoice_limits::RateLimit;
+    use crate::{
+        db::GatewayDb,
+        lightning::{NodeInfo, Settlement, Settlements, TestWallet},
+    };
 
     const NOW: u64 = 1_700_000_000;
     const MIB: u64 = 1 << 20;
@@ -302,6 +309,16 @@ mod tests {
 
     fn terms() -> ServiceTerms {
         ServiceTerms { max_upload_mb: 4, valid_for_secs: Some(10), ..ServiceTerms::named("media") }
+    }
+
+    fn service() -> ServiceConfig {
+        ServiceConfig {
+            terms: terms(),
+            protect: vec!["POST /largefile".parse().unwrap()],
+            upstream: "127.0.0.1:1".into(),
+            price_sat: NonZeroU64::MIN,
+            forward_credential: true,
+        }
     }
 
     /// A credential minted under these keys for these terms.
@@ -315,16 +332,9 @@ mod tests {
     async fn decided(method: &str, path: &str, credential: Option<Credential>, declared: u64, now: u64) -> String {
         let folder = tempfile::tempdir().unwrap();
         let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
-        let service = ServiceConfig {
-            terms: terms(),
-            protect: vec!["POST /largefile".parse().unwrap()],
-            upstream: "127.0.0.1:1".into(),
-            price_sat: NonZeroU64::MIN,
-            forward_credential: true,
-        };
         let wallet = Arc::new(TestWallet::new(&Secret::new([2; 32]), db));
         let (limits, expiry) = (InvoiceLimits::default(), Duration::from_secs(60));
-        let paywall = Paywall::new(vec![service], keys(), Network::TestWallet, wallet, expiry, limits);
+        let paywall = Paywall::new(vec![service()], keys(), Network::TestWallet, wallet, expiry, limits);
         let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(declared))]);
         if let Some(credential) = credential {
             headers.insert("authorization", credential.authorization().expose().parse().unwrap());
@@ -333,6 +343,62 @@ mod tests {
             Decision::Forward(forward) => format!("forward {:?}", forward.max_body_bytes().map(|max| max / MIB)),
             Decision::Challenge(_, reason) => format!("challenge {}", reason.code()),
             Decision::Refuse(problem) => format!("{} {}", problem.status().as_u16(), problem.code()),
+        }
+    }
+
+    /// A node that makes no invoice, and says why.
+    struct Broken(fn() -> LightningError);
+
+    #[async_trait::async_trait]
+    impl LightningNode for Broken {
+        async fn create_invoice(&self, _: &InvoiceOrder) -> Result<Invoice, LightningError> {
+            Err((self.0)())
+        }
+        async fn settlement(&self, _: PaymentHash) -> Result<Option<Settlement>, LightningError> {
+            Err((self.0)())
+        }
+        async fn settlements(&self, _: u64) -> Result<Settlements, LightningError> {
+            Err((self.0)())
+        }
+        async fn reaches(&self, _: u64) -> Result<bool, LightningError> {
+            Err((self.0)())
+        }
+        async fn info(&self) -> Result<NodeInfo, LightningError> {
+            Err((self.0)())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_is_given_back_only_where_the_node_certainly_made_no_invoice() {
+        fn elsewhere() -> LightningError {
+            LightningError::OtherNetwork { configured: Network::Mainnet, found: Network::Regtest }
+        }
+        let refusals: [(fn() -> LightningError, bool); 9] = [
+            (|| LightningError::Refused(String::new()), true),
+            (|| LightningError::Permission { right: "invoices:write", said: String::new() }, true),
+            (|| LightningError::Unreached(String::new()), true),
+            (elsewhere, true),
+            (|| LightningError::Unsold(Box::new(elsewhere())), false),
+            (|| LightningError::Unavailable(String::new()), false),
+            (|| LightningError::Malformed("an invoice"), false),
+            (|| LightningError::Closed, false),
+            (|| LightningError::Database(sqlx::Error::PoolClosed), false),
+        ];
+        for (error, is_given_back) in refusals {
+            // One at once: one place, and one of the rate for clients.
+            let one = std::num::NonZeroU32::MIN;
+            let rate = RateLimit { per_minute: one, burst: one };
+            let limits = InvoiceLimits { per_client: rate, max_open: one, ..InvoiceLimits::default() };
+            let node = Arc::new(Broken(error));
+            let paywall =
+                Paywall::new(vec![service()], keys(), Network::Mainnet, node, Duration::from_secs(60), limits);
+            let ask = |client: [u8; 4]| paywall.challenge(ServiceId(0), Reason::Missing, client.into(), NOW);
+            assert!(matches!(ask([192, 0, 2, 1]).await, Err(ChallengeError::Node(_))));
+            for client in [[192, 0, 2, 1], [192, 0, 3, 1]] {
+                let again = ask(client).await.map(|_| ()).unwrap_err();
+                assert_eq!(matches!(again, ChallengeError::Node(_)), is_given_back, "{}: {again}", error());
+                assert_eq!(matches!(again, ChallengeError::TooMany(_)), !is_given_back, "{}: {again}", error());
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use sluice_common::secret::Secret;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, SqliteConnection, postgres::PgConnectOptions, query_scalar,
+    ConnectOptions, Connection, PgConnection, Postgres, SqliteConnection, postgres::PgConnectOptions, query_scalar,
     sqlite::SqliteConnectOptions,
 };
 use tokio::time::timeout;
@@ -38,16 +38,39 @@ pub async fn sqlite(path: &Path) -> Result<(), ProbeError> {
     if said == "ok" { Ok(()) } else { Err(ProbeError::Damaged(said)) }
 }
 
+/// Whether the SQLite file at `path` has a gateway's tables. Makes none.
+pub async fn sqlite_has_gateway(path: &Path) -> Result<bool, ProbeError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
+    let mut connection: SqliteConnection = options.connect().await?;
+    let look = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sluice_gateway_migrations')";
+    let has: bool = query_scalar(look).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(has)
+}
+
+/// Whether the PostgreSQL database at `url` has a gateway's tables. Makes none.
+pub async fn postgres_has_gateway(url: &Secret<String>) -> Result<bool, ProbeError> {
+    ask_postgres(url, "SELECT to_regclass('_sluice_gateway_migrations') IS NOT NULL").await
+}
+
 /// The time of the PostgreSQL server at `url`, in unix seconds.
 pub async fn postgres(url: &Secret<String>) -> Result<u64, ProbeError> {
+    let now: i64 = ask_postgres(url, "SELECT extract(epoch FROM clock_timestamp())::bigint").await?;
+    Ok(u64::try_from(now).unwrap_or_default())
+}
+
+/// The one value that a statement gives.
+async fn ask_postgres<T>(url: &Secret<String>, statement: &'static str) -> Result<T, ProbeError>
+where
+    T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres> + Send + Unpin,
+{
     // The reader's own errors may quote from it.
     let options: PgConnectOptions = url.expose().parse().map_err(|_| ProbeError::Url)?;
     let ask = async {
         let mut connection: PgConnection = options.disable_statement_logging().connect().await?;
-        let now: i64 =
-            query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint").fetch_one(&mut connection).await?;
+        let value = query_scalar(statement).fetch_one(&mut connection).await?;
         connection.close().await?;
-        Ok(u64::try_from(now).unwrap_or_default())
+        Ok(value)
     };
     timeout(TIMEOUT, ask).await.map_err(|_| ProbeError::Timeout)?
 }
@@ -72,6 +95,18 @@ mod tests {
         bytes[half..].fill(0xaa);
         std::fs::write(&path, bytes).unwrap();
         assert!(sqlite(&path).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn sees_whether_a_gateway_was_there_and_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.db");
+        assert!(matches!(sqlite_has_gateway(&path).await, Err(ProbeError::Database(_))), "missing");
+        std::fs::write(&path, "").unwrap();
+        assert!(!sqlite_has_gateway(&path).await.unwrap());
+        assert!(std::fs::read(&path).unwrap().is_empty());
+        GatewayDb::open(&path).await.unwrap().close().await;
+        assert!(sqlite_has_gateway(&path).await.unwrap());
     }
 
     #[tokio::test]

@@ -94,8 +94,8 @@ impl Drop for Running {
 }
 
 impl Proxy {
-    /// A proxy with this paywall, which lets through what `settlement` confirms and notes it in `books`. Answers that come before the body's end read on for at most `max_drain_bytes`. Once
-    /// `stopping` is set, new requests are sent away.
+    /// A proxy with this paywall, which lets through what `settlement` confirms and notes it in `books`. Answers that come
+    /// before the body's end read on for at most `max_drain_bytes`. Once `stopping` is set, new requests are sent away.
     pub fn new(
         paywall: Arc<Paywall>,
         settlement: SettlementCheck,

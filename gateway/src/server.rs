@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     config::{ConfigError, GatewayConfig},
-    ledger::{BookKeeper, LedgerDb, SettlementCheck},
+    ledger::{BookKeeper, LedgerDb, SettlementCheck, Sold},
     lightning::LightningNode,
     paywall::Paywall,
     proxy::Proxy,
@@ -83,15 +83,20 @@ impl Gateway {
 
         let largest_mb = config.services.iter().map(|service| service.terms.max_upload_mb).max().unwrap_or_default();
         let max_drain_bytes = drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB));
+        let sold = Sold {
+            keys: config.master_keys.clone(),
+            services: config.services.iter().map(|service| service.terms.name.clone()).collect(),
+            network: config.network,
+        };
         let paywall = Arc::new(Paywall::new(
             config.services,
-            config.master_keys.clone(),
+            config.master_keys,
             config.network,
             Arc::clone(&node),
             config.invoice_expiry,
             config.invoice_limits,
         ));
-        let (book_keeper, books) = BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), config.master_keys, {
+        let (book_keeper, books) = BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, {
             let paywall = Arc::clone(&paywall);
             move |payment_hash| paywall.settled(payment_hash)
         });

@@ -4,13 +4,14 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
-use sluice_common::l402::{Credential, Preimage, ServiceTerms};
+use sluice_common::{
+    clock::unix_now,
+    l402::{Credential, Preimage, ServiceTerms},
+};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::mpsc;
 
-use crate::support::{
-    Answer, Builder, MB, Server, assert_problem, eventually, form, get, head, node_key, post, unix_now,
-};
+use crate::support::{Answer, Builder, MB, Server, assert_problem, eventually, form, get, head, node_key, post};
 
 async fn upload(server: &Server, credential: &Credential, file: &[u8]) -> Answer {
     server.send(post("/largefile").credential(credential).form(&[], file)).await

@@ -1,8 +1,11 @@
 //! `/file/{mediaToken}` and `/file/{muid}`.
 
-use sluice_common::media_token::{MediaToken, SignedOver, Terms};
+use sluice_common::{
+    clock::unix_now,
+    media_token::{MediaToken, SignedOver, Terms},
+};
 
-use crate::support::{Answer, HOST, Server, assert_problem, get, head, node_key, secret_key, unix_now};
+use crate::support::{Answer, HOST, Server, assert_problem, get, head, node_key, secret_key};
 
 const OWNER: u8 = 1;
 const BUYER: u8 = 2;

@@ -26,6 +26,7 @@ use sluice_backend::{
     store::LocalStore,
 };
 use sluice_common::{
+    clock::unix_now,
     keys::{MasterKey, MasterKeys},
     l402::{self, Credential, Preimage, ServiceTerms},
     lightning_message::NodeKey,
@@ -149,10 +150,6 @@ async fn open(config: &BackendConfig) -> (Arc<App>, Router) {
     let db = Arc::new(SqliteDatabase::open(path).await.unwrap());
     let app = Arc::new(App::new(config, db, Arc::new(LocalStore::open(dir).unwrap())));
     (Arc::clone(&app), router(app))
-}
-
-pub fn unix_now() -> u64 {
-    OffsetDateTime::now_utc().unix_timestamp().try_into().unwrap()
 }
 
 pub fn secret_key(node: u8) -> SecretKey {

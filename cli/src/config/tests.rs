@@ -77,6 +77,13 @@ fn the_containers_have_a_configuration_without_keys() {
         let master_keys = settings.master_keys().into_iter().map(|key| key.key);
         let mut keys = master_keys.chain([settings.wallet_key(), settings.jwt_key(), settings.local_encryption_key()]);
         assert!(keys.all(|key| matches!(key, KeySource::File(path) if path.starts_with("/run/secrets"))));
+
+        // With LND, as a comment shows.
+        let (before, wallet) = COMPOSE_TOML.split_once("kind = \"wallet\"").unwrap();
+        let (lnd, after) = wallet.split_once("above:\n").unwrap().1.split_once("\n\n").unwrap();
+        let text = format!("{before}{}\n\n{after}", lnd.replace("# ", ""));
+        let lnd = load_with(&text, &[], &Flags::default(), parts).unwrap().lightning;
+        assert_eq!((lnd.is_wallet(), lnd.macdir.as_deref()), (false, Some(Path::new("/lnd"))));
     }
 }
 

@@ -1,8 +1,6 @@
 //! The clock, beside others: tokens and invoices end by it.
 
-use std::time::SystemTime;
-
-use sluice_common::network::Network;
+use sluice_common::{clock::unix_now, network::Network};
 use sluice_gateway::lightning::NodeInfo;
 
 use super::Finding;
@@ -20,8 +18,7 @@ const APART_SECS: u64 = 30;
 
 /// Compares the clock with the database's, where that is a server (unix seconds), and with the newest block.
 pub(super) fn look(node: Option<&NodeInfo>, database_time: Option<u64>) -> Finding {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    at(now, node, database_time)
+    at(unix_now(), node, database_time)
 }
 
 fn at(now: u64, node: Option<&NodeInfo>, database_time: Option<u64>) -> Finding {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use sluice_gateway::lightning::{BAKE_MACAROON, LightningError, LightningNode, LndNode, NodeInfo};
+use sluice_gateway::lightning::{BAKE_MACAROON, LightningError, LndNode, NodeInfo};
 
 use super::{Finding, Report};
 use crate::{config::Settings, lightning};
@@ -39,12 +39,23 @@ pub(super) async fn look(settings: &Settings, report: &mut Report<'_>) -> io::Re
         report.add(&Finding::warning(MACAROON, "cannot be tried while the node does not answer"))?;
         return Ok(None);
     }
-    // Where rights are lacking, who the node is may not be known; but it is there.
-    let info = node.info().await.ok();
-    match &info {
-        Some(info) => report.add(&of_info(&config.address, info, settings))?,
-        None => report.add(&Finding::ok(NODE, format!("LND at {} answers", config.address)))?,
-    }
+    let answers = format!("LND at {} answers", config.address);
+    let info = match node.shown_info().await {
+        Ok(Some(info)) => {
+            report.add(&of_info(&config.address, &info, settings))?;
+            Some(info)
+        }
+        Ok(None) => {
+            report
+                .add(&Finding::warning(NODE, format!("{answers}; its network is not known: it has no invoice yet")))?;
+            None
+        }
+        // Where rights are lacking, who the node is may not be known; but it is there.
+        Err(_) => {
+            report.add(&Finding::ok(NODE, answers))?;
+            None
+        }
+    };
     report.add(&of_rights(&failed))?;
     Ok(info)
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::json;
+use sluice_common::network::Network;
 use sluice_gateway::ledger::{Payment, Sum};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -28,10 +29,12 @@ impl<'a> List<'a> {
             // The service comes last, for it can be of any length.
             Format::Table => writeln!(
                 out,
-                "{:<20}  {:<20}  {:>14}  {:<64}  SERVICE",
-                "SETTLED AT", "FIRST USED AT", "AMOUNT (SAT)", "PAYMENT HASH"
+                "{:<20}  {:<20}  {:>14}  {:<11}  {:<64}  SERVICE",
+                "SETTLED AT", "FIRST USED AT", "AMOUNT (SAT)", "NETWORK", "PAYMENT HASH"
             )?,
-            Format::Csv => writeln!(out, "payment_hash,service,token_id,amount_msat,settled_at,first_used_at,node")?,
+            Format::Csv => {
+                writeln!(out, "payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node")?
+            }
             Format::Json => write!(out, "[")?,
         }
         Ok(Self { format, out, is_empty: true })
@@ -39,21 +42,22 @@ impl<'a> List<'a> {
 
     /// Writes one payment.
     pub fn write(&mut self, payment: &Payment) -> io::Result<()> {
-        let Payment { payment_hash, service, token_id, settled, first_used_at } = payment;
+        let Payment { payment_hash, service, network, token_id, settled, first_used_at } = payment;
         let settled = settled.as_ref();
         let settled_at = settled.map(|settled| rfc3339(settled.at));
         let first_used_at = first_used_at.map(rfc3339);
         match self.format {
             Format::Table => writeln!(
                 self.out,
-                "{:<20}  {:<20}  {:>14}  {payment_hash}  {service}",
+                "{:<20}  {:<20}  {:>14}  {:<11}  {payment_hash}  {service}",
                 settled_at.as_deref().unwrap_or(NONE),
                 first_used_at.as_deref().unwrap_or(NONE),
                 settled.map_or_else(|| NONE.to_owned(), |settled| sat(settled.amount_msat)),
+                network.name(),
             ),
             Format::Csv => writeln!(
                 self.out,
-                "{payment_hash},{},{token_id},{},{},{},{}",
+                "{payment_hash},{},{network},{token_id},{},{},{},{}",
                 csv(service),
                 settled.map(|settled| settled.amount_msat.to_string()).unwrap_or_default(),
                 settled_at.unwrap_or_default(),
@@ -66,6 +70,7 @@ impl<'a> List<'a> {
                 let object = json!({
                     "payment_hash": payment_hash,
                     "service": service,
+                    "network": network,
                     "token_id": token_id.to_string(),
                     "amount_msat": settled.map(|settled| settled.amount_msat),
                     "settled_at": settled_at,
@@ -86,30 +91,36 @@ impl<'a> List<'a> {
     }
 }
 
-/// The sums, and that of all services.
+/// The sums, and on each network that of all services: money of two networks is no sum.
 pub(super) fn sums_table(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{:>14}  {:>10}  {:>14}  SERVICE", "AMOUNT (SAT)", "PAYMENTS", "WITHOUT AMOUNT")?;
-    let mut line = |amount_msat, payments, without_amount, service: &str| {
-        writeln!(out, "{:>14}  {payments:>10}  {without_amount:>14}  {service}", sat(amount_msat))
+    writeln!(out, "{:>14}  {:>10}  {:>14}  {:<11}  SERVICE", "AMOUNT (SAT)", "PAYMENTS", "WITHOUT AMOUNT", "NETWORK")?;
+    let mut line = |amount_msat, payments: u64, without_amount: u64, network: Network, service: &str| {
+        let (amount, network) = (sat(amount_msat), network.name());
+        writeln!(out, "{amount:>14}  {payments:>10}  {without_amount:>14}  {network:<11}  {service}")
     };
-    for Sum { service, payments, without_amount, amount_msat } in sums {
-        line(*amount_msat, *payments, *without_amount, service)?;
+    for of_network in sums.chunk_by(|one, other| one.network == other.network) {
+        for Sum { network, service, payments, without_amount, amount_msat } in of_network {
+            line(*amount_msat, *payments, *without_amount, *network, service)?;
+        }
+        let all = |number: fn(&Sum) -> u64| of_network.iter().map(number).sum();
+        let (amount_msat, payments) = (all(|sum| sum.amount_msat), all(|sum| sum.payments));
+        line(amount_msat, payments, all(|sum| sum.without_amount), of_network[0].network, "(all)")?;
     }
-    let all = |number: fn(&Sum) -> u64| sums.iter().map(number).sum();
-    line(all(|sum| sum.amount_msat), all(|sum| sum.payments), all(|sum| sum.without_amount), "(all)")
+    Ok(())
 }
 
 pub(super) fn sums_csv(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "service,payments,without_amount,amount_msat")?;
-    for Sum { service, payments, without_amount, amount_msat } in sums {
-        writeln!(out, "{},{payments},{without_amount},{amount_msat}", csv(service))?;
+    writeln!(out, "network,service,payments,without_amount,amount_msat")?;
+    for Sum { network, service, payments, without_amount, amount_msat } in sums {
+        writeln!(out, "{network},{},{payments},{without_amount},{amount_msat}", csv(service))?;
     }
     Ok(())
 }
 
 pub(super) fn sums_json(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
-    let object = |Sum { service, payments, without_amount, amount_msat }: &Sum| {
+    let object = |Sum { network, service, payments, without_amount, amount_msat }: &Sum| {
         json!({
+            "network": network,
             "service": service,
             "payments": payments,
             "without_amount": without_amount,

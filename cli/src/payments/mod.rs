@@ -8,6 +8,7 @@ mod tests;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
+use sluice_common::network::Network;
 use sluice_gateway::ledger::{Filter, LedgerDb, LedgerError};
 
 use self::period::{End, Start};
@@ -28,10 +29,13 @@ pub struct Selection {
     /// Of this service alone
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
+    /// On this network alone: mainnet, testnet, signet, simnet, regtest or test-wallet
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<Network>,
     /// How they are written
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
-    /// The sum of each service in the place of its payments
+    /// The sum of each service on each network in the place of its payments
     #[arg(long)]
     sum: bool,
 }
@@ -76,6 +80,7 @@ async fn write(ledger: &dyn LedgerDb, selection: &Selection, out: &mut dyn Write
         from: selection.from.map(|from| from.0),
         before: selection.to.map(|to| to.0),
         service: selection.service.clone(),
+        network: selection.network,
     };
     if selection.sum {
         let sums = ledger.sums(&filter).await?;

@@ -1,4 +1,7 @@
-use sluice_common::l402::{PaymentHash, TokenId};
+use sluice_common::{
+    l402::{PaymentHash, TokenId},
+    network::Network,
+};
 use sluice_gateway::{
     db::GatewayDb,
     ledger::{SettledToken, TokenUse},
@@ -6,13 +9,14 @@ use sluice_gateway::{
 
 use super::*;
 
-/// A ledger of three payments: one whole, one that no node has said, one of a service with a strange name.
+/// A ledger of three payments: one whole, one of mainnet that no node has said, one of a service with a strange name.
 async fn ledger() -> (GatewayDb, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
     let settled = |byte, service: &str, amount_msat, settled_at| SettledToken {
         payment_hash: PaymentHash::from_bytes([byte; 32]),
         service: service.to_owned(),
+        network: Network::TestWallet,
         token_id: TokenId::from_bytes([byte + 0x10; 32]),
         amount_msat,
         settled_at,
@@ -20,6 +24,7 @@ async fn ledger() -> (GatewayDb, tempfile::TempDir) {
     let used = |byte, used_at| TokenUse {
         payment_hash: PaymentHash::from_bytes([byte; 32]),
         service: "media".to_owned(),
+        network: if byte == 2 { Network::Mainnet } else { Network::TestWallet },
         token_id: TokenId::from_bytes([byte + 0x10; 32]),
         used_at,
     };
@@ -36,23 +41,25 @@ async fn printed(ledger: &dyn LedgerDb, selection: Selection) -> String {
 }
 
 fn all(format: Format, sum: bool) -> Selection {
-    Selection { from: None, to: None, service: None, format, sum }
+    Selection { from: None, to: None, service: None, network: None, format, sum }
 }
 
 #[tokio::test]
 async fn a_table_is_for_people() {
     let (ledger, _folder) = ledger().await;
     insta::assert_snapshot!(printed(&ledger, all(Format::Table, false)).await, @r#"
-    SETTLED AT            FIRST USED AT           AMOUNT (SAT)  PAYMENT HASH                                                      SERVICE
-    2023-11-14T22:13:20Z  2023-11-14T22:14:20Z             100  0101010101010101010101010101010101010101010101010101010101010101  media
-    -                     2023-11-15T22:13:20Z               -  0202020202020202020202020202020202020202020202020202020202020202  media
-    2023-11-16T22:13:20Z  -                            250.001  0303030303030303030303030303030303030303030303030303030303030303  a "b", c
+    SETTLED AT            FIRST USED AT           AMOUNT (SAT)  NETWORK      PAYMENT HASH                                                      SERVICE
+    2023-11-14T22:13:20Z  2023-11-14T22:14:20Z             100  test-wallet  0101010101010101010101010101010101010101010101010101010101010101  media
+    -                     2023-11-15T22:13:20Z               -  mainnet      0202020202020202020202020202020202020202020202020202020202020202  media
+    2023-11-16T22:13:20Z  -                            250.001  test-wallet  0303030303030303030303030303030303030303030303030303030303030303  a "b", c
     "#);
     let sums = [
-        "  AMOUNT (SAT)    PAYMENTS  WITHOUT AMOUNT  SERVICE\n",
-        "       250.001           1               0  a \"b\", c\n",
-        "           100           2               1  media\n",
-        "       350.001           3               1  (all)\n",
+        "  AMOUNT (SAT)    PAYMENTS  WITHOUT AMOUNT  NETWORK      SERVICE\n",
+        "             0           1               1  mainnet      media\n",
+        "             0           1               1  mainnet      (all)\n",
+        "       250.001           1               0  test-wallet  a \"b\", c\n",
+        "           100           1               0  test-wallet  media\n",
+        "       350.001           2               0  test-wallet  (all)\n",
     ];
     assert_eq!(printed(&ledger, all(Format::Table, true)).await, sums.concat());
 }
@@ -61,15 +68,16 @@ async fn a_table_is_for_people() {
 async fn csv_quotes_what_must_be_quoted() {
     let (ledger, _folder) = ledger().await;
     insta::assert_snapshot!(printed(&ledger, all(Format::Csv, false)).await, @r#"
-    payment_hash,service,token_id,amount_msat,settled_at,first_used_at,node
-    0101010101010101010101010101010101010101010101010101010101010101,media,1111111111111111111111111111111111111111111111111111111111111111,100000,2023-11-14T22:13:20Z,2023-11-14T22:14:20Z,02ab
-    0202020202020202020202020202020202020202020202020202020202020202,media,1212121212121212121212121212121212121212121212121212121212121212,,,2023-11-15T22:13:20Z,
-    0303030303030303030303030303030303030303030303030303030303030303,"a ""b"", c",1313131313131313131313131313131313131313131313131313131313131313,250001,2023-11-16T22:13:20Z,,02ab
+    payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node
+    0101010101010101010101010101010101010101010101010101010101010101,media,test-wallet,1111111111111111111111111111111111111111111111111111111111111111,100000,2023-11-14T22:13:20Z,2023-11-14T22:14:20Z,02ab
+    0202020202020202020202020202020202020202020202020202020202020202,media,mainnet,1212121212121212121212121212121212121212121212121212121212121212,,,2023-11-15T22:13:20Z,
+    0303030303030303030303030303030303030303030303030303030303030303,"a ""b"", c",test-wallet,1313131313131313131313131313131313131313131313131313131313131313,250001,2023-11-16T22:13:20Z,,02ab
     "#);
     insta::assert_snapshot!(printed(&ledger, all(Format::Csv, true)).await, @r#"
-    service,payments,without_amount,amount_msat
-    "a ""b"", c",1,0,250001
-    media,2,1,100000
+    network,service,payments,without_amount,amount_msat
+    mainnet,media,1,1,0
+    test-wallet,"a ""b"", c",1,0,250001
+    test-wallet,media,1,0,100000
     "#);
 }
 
@@ -82,6 +90,7 @@ async fn json_is_one_array_also_of_nothing() {
     {
       "amount_msat": 100000,
       "first_used_at": "2023-11-14T22:14:20Z",
+      "network": "test-wallet",
       "node": "02ab",
       "payment_hash": "0101010101010101010101010101010101010101010101010101010101010101",
       "service": "media",
@@ -93,6 +102,7 @@ async fn json_is_one_array_also_of_nothing() {
     {
       "amount_msat": null,
       "first_used_at": "2023-11-15T22:13:20Z",
+      "network": "mainnet",
       "node": null,
       "payment_hash": "0202020202020202020202020202020202020202020202020202020202020202",
       "service": "media",
@@ -100,7 +110,7 @@ async fn json_is_one_array_also_of_nothing() {
       "token_id": "1212121212121212121212121212121212121212121212121212121212121212"
     }
     "#);
-    insta::assert_snapshot!(printed(&ledger, all(Format::Json, true)).await, @r#"[{"amount_msat":250001,"payments":1,"service":"a \"b\", c","without_amount":0},{"amount_msat":100000,"payments":2,"service":"media","without_amount":1}]"#);
+    insta::assert_snapshot!(printed(&ledger, all(Format::Json, true)).await, @r#"[{"amount_msat":0,"network":"mainnet","payments":1,"service":"media","without_amount":1},{"amount_msat":250001,"network":"test-wallet","payments":1,"service":"a \"b\", c","without_amount":0},{"amount_msat":100000,"network":"test-wallet","payments":1,"service":"media","without_amount":0}]"#);
     let nothing = Selection { service: Some("none".to_owned()), ..all(Format::Json, false) };
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(&printed(&ledger, nothing).await).unwrap(),
@@ -111,22 +121,26 @@ async fn json_is_one_array_also_of_nothing() {
 #[tokio::test]
 async fn shows_what_is_asked_for() {
     let (ledger, _folder) = ledger().await;
-    for (from, to, service, payments) in [
-        (None, None, None, 3),
-        (Some("2023-11-15"), None, None, 2),
-        (None, Some("2023-11-14"), None, 1),
-        (Some("2023-11-15"), Some("2023-11-15"), None, 1),
-        (None, Some("2023-11-14T22:13:20Z"), None, 0),
-        (None, None, Some("media"), 2),
+    for (from, to, service, network, payments) in [
+        (None, None, None, None, 3),
+        (Some("2023-11-15"), None, None, None, 2),
+        (None, Some("2023-11-14"), None, None, 1),
+        (Some("2023-11-15"), Some("2023-11-15"), None, None, 1),
+        (None, Some("2023-11-14T22:13:20Z"), None, None, 0),
+        (None, None, Some("media"), None, 2),
+        (None, None, None, Some(Network::TestWallet), 2),
+        (None, None, Some("media"), Some(Network::Mainnet), 1),
+        (None, None, None, Some(Network::Regtest), 0),
     ] {
         let selection = Selection {
             from: from.map(|text| text.parse().unwrap()),
             to: to.map(|text| text.parse().unwrap()),
             service: service.map(str::to_owned),
+            network,
             ..all(Format::Csv, false)
         };
         let lines = printed(&ledger, selection).await.lines().count();
-        assert_eq!(lines - 1, payments, "{from:?} {to:?} {service:?}");
+        assert_eq!(lines - 1, payments, "{from:?} {to:?} {service:?} {network:?}");
     }
 }
 

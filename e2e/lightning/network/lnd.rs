@@ -80,6 +80,12 @@ impl Lnd {
         self.process.take().expect("running").stop().await;
     }
 
+    /// Has it stand still, or go on.
+    pub async fn set_paused(&self, paused: bool) {
+        let process = self.process.as_ref().expect("running");
+        if paused { process.pause().await } else { process.resume().await }
+    }
+
     /// Where its gRPC interface listens.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.rpc)
@@ -136,12 +142,14 @@ impl Lnd {
         made["address"].as_str().unwrap().to_owned()
     }
 
-    /// Opens a channel to `peer` with all of `sat` on this side.
-    pub async fn open_channel(&self, peer: &Lnd, sat: u64, btcd: &Btcd) {
+    /// Opens one more channel to `peer` with all of `sat` on this side; of a private one only the two know.
+    pub async fn open_channel(&self, peer: &Lnd, sat: u64, private: bool, btcd: &Btcd) {
         self.connect(peer).await;
+        let channels = self.active_channels().await + 1;
         let order = json!({
             "node_pubkey": STANDARD.encode(hex::decode(peer.pubkey().await).unwrap()),
             "local_funding_amount": sat.to_string(),
+            "private": private,
         });
         // Its wallet may not have counted the new coins yet.
         let open = async || self.call(Method::POST, "/v1/channels", Some(order.clone())).await.ok();
@@ -149,7 +157,7 @@ impl Lnd {
         // Blocks that are made all at once can miss the transaction; and their times run ahead of the clock.
         for _ in 0..MAX_BLOCKS {
             btcd.mine(1).await;
-            if timeout(Duration::from_secs(1), self.wait_until_active(peer)).await.is_ok() {
+            if timeout(Duration::from_secs(1), self.wait_until_active(peer, channels)).await.is_ok() {
                 return;
             }
         }
@@ -169,20 +177,20 @@ impl Lnd {
         .await;
     }
 
-    async fn has_active_channel(&self) -> bool {
-        let channels = self.call(Method::GET, "/v1/channels?active_only=true", None).await;
-        channels.is_ok_and(|channels| channels["channels"].as_array().is_some_and(|channels| !channels.is_empty()))
+    async fn active_channels(&self) -> usize {
+        let channels = self.call(Method::GET, "/v1/channels?active_only=true", None).await.unwrap_or_default();
+        channels["channels"].as_array().map_or(0, Vec::len)
     }
 
     /// Waits until the channel with `peer` works again, after one of them was away.
     pub async fn wait_for_channel(&self, peer: &Lnd) {
         self.connect(peer).await;
-        self.wait_until_active(peer).await;
+        self.wait_until_active(peer, 1).await;
     }
 
-    async fn wait_until_active(&self, peer: &Lnd) {
+    async fn wait_until_active(&self, peer: &Lnd, channels: usize) {
         eventually("the channel is active", async || {
-            (self.has_active_channel().await && peer.has_active_channel().await).then_some(())
+            (self.active_channels().await >= channels && peer.active_channels().await >= channels).then_some(())
         })
         .await;
         // A moment passes until its router knows of the channel.
@@ -213,6 +221,15 @@ impl Lnd {
         made["payment_request"].as_str().unwrap().to_owned()
     }
 
+    /// Whether an invoice of its own can hint at a private channel.
+    pub async fn can_hint(&self) -> bool {
+        let order = json!({ "value": "1", "private": true });
+        let made = self.call(Method::POST, "/v1/invoices", Some(order)).await.unwrap();
+        let bolt11 = made["payment_request"].as_str().unwrap();
+        let read = self.call(Method::GET, &format!("/v1/payreq/{bolt11}"), None).await.unwrap();
+        read["route_hints"].as_array().is_some_and(|hints| !hints.is_empty())
+    }
+
     /// What the node alone knows of an invoice before it is paid.
     pub async fn preimage(&self, payment_hash: &str) -> Preimage {
         let invoice = self.call(Method::GET, &format!("/v1/invoice/{payment_hash}"), None).await.unwrap();
@@ -222,9 +239,14 @@ impl Lnd {
 
     /// How many invoices the node keeps that can, or could, be paid for so long.
     pub async fn invoice_count(&self, expiry_secs: u64) -> usize {
-        let list = self.call(Method::GET, "/v1/invoices?num_max_invoices=10000", None).await.unwrap();
         let expiry_secs = expiry_secs.to_string();
-        list["invoices"].as_array().unwrap().iter().filter(|invoice| invoice["expiry"] == *expiry_secs).count()
+        self.invoices().await.iter().filter(|invoice| invoice["expiry"] == *expiry_secs).count()
+    }
+
+    /// All invoices that the node keeps.
+    pub async fn invoices(&self) -> Vec<Value> {
+        let mut list = self.call(Method::GET, "/v1/invoices?num_max_invoices=10000", None).await.unwrap();
+        serde_json::from_value(list["invoices"].take()).unwrap()
     }
 
     /// Its signature of a message: what `lncli signmessage` prints as zbase32, as bytes.

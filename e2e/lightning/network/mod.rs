@@ -11,12 +11,16 @@ use tempfile::TempDir;
 
 pub use self::lnd::{Lnd, Macaroon};
 use self::{btcd::Btcd, process::Process};
+use crate::support::eventually;
 
 /// What the payer puts into the channel. More than this nobody can pay.
 pub const CHANNEL_SAT: u64 = 10_000_000;
 
 /// A chain that is short for simnet knows no segwit, which channels need: 300 blocks activate it.
 const FIRST_BLOCKS: u32 = 400;
+
+/// So many blocks on, a channel is announced to the network (BOLT 7).
+const ANNOUNCED_AFTER: u32 = 6;
 
 /// All of it. Dropped, every process ends and every file goes.
 pub struct Network {
@@ -49,8 +53,17 @@ impl Network {
     pub async fn open_channel(&self) {
         self.btcd.mine(FIRST_BLOCKS).await;
         tokio::join!(self.seller.wait_until_synced(), self.payer.wait_until_synced());
-        self.payer.open_channel(&self.seller, CHANNEL_SAT, &self.btcd).await;
+        self.payer.open_channel(&self.seller, CHANNEL_SAT, false, &self.btcd).await;
         say!("a channel of {CHANNEL_SAT} sat from the payer to the seller");
+    }
+
+    /// Opens another channel of the same size, which the network is not told of. Invoices can hint at it from then on.
+    pub async fn open_private_channel(&self) {
+        // LND hints at channels with nodes alone that the network knows, by a public channel.
+        self.btcd.mine(ANNOUNCED_AFTER).await;
+        self.payer.open_channel(&self.seller, CHANNEL_SAT, true, &self.btcd).await;
+        eventually("the seller can hint at it", async || self.seller.can_hint().await.then_some(())).await;
+        say!("a private one beside it");
     }
 }
 

@@ -42,10 +42,24 @@ impl Process {
         Self { child, output }
     }
 
+    /// Has it stand still, as a machine that hangs does: its connections stay, and nothing comes of them.
+    pub async fn pause(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// Has it go on.
+    pub async fn resume(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("still running").to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
     /// Ends it as a service manager does, and waits.
     pub async fn stop(mut self) {
-        let pid = self.child.id().expect("still running").to_string();
-        assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
+        self.signal("-TERM").await;
         timeout(Duration::from_secs(60), self.child.wait()).await.expect("does not stop").unwrap();
     }
 }

@@ -97,7 +97,7 @@ fn open_invoices_make_room_when_they_expire_are_settled_or_were_never_made() {
     gate.settled(invoice(1));
     let fourth = ask(32).unwrap();
     assert_eq!(ask(33), full(60));
-    gate.failed(fourth);
+    gate.failed(fourth, here);
     gate.opened(ask(34).unwrap(), invoice(2));
     assert_eq!(ask(3_599), full(1));
     assert!(ask(3_600).is_ok(), "the first has expired");
@@ -110,6 +110,21 @@ fn open_invoices_make_room_when_they_expire_are_settled_or_were_never_made() {
     assert!(!gate.state().places.contains_key(&invoice(3)));
     assert!(ask(late + 14).is_ok());
     assert!(gate.state().places.is_empty(), "nothing is kept of what expired");
+}
+
+#[test]
+fn what_the_node_did_not_make_is_taken_off_no_rate_and_only_once() {
+    let (gate, start) = (gate(2, 1, 1_000), Instant::now());
+    let (here, there) = (client("192.0.2.1"), client("192.0.3.1"));
+    for _ in 0..10 {
+        let place = gate.admit(here, start).unwrap();
+        gate.failed(place, here);
+        gate.failed(place, here);
+    }
+    assert!(gate.admit(here, start).is_ok());
+    assert_eq!(gate.admit(here, start).unwrap_err().limit, Limit::Client);
+    assert!(gate.admit(there, start).is_ok());
+    assert_eq!(gate.admit(client("192.0.4.1"), start).unwrap_err().limit, Limit::All);
 }
 
 #[test]
@@ -202,12 +217,19 @@ proptest! {
         let mut now = Instant::now();
         let model = |rate| Model { rate, given: Vec::new() };
         let (mut of_all, mut of_each) = (model(all), [each; 4].map(model));
-        let mut known: Vec<(Place, PaymentHash)> = Vec::new();
+        let mut known: Vec<(Place, PaymentHash, u8)> = Vec::new();
         for event in events {
             match event {
                 Event::Wait(milliseconds) => now += Duration::from_millis(milliseconds),
                 Event::Settle(at) if !known.is_empty() => gate.settled(known[at % known.len()].1),
-                Event::Fail(at) if !known.is_empty() => gate.failed(known[at % known.len()].0),
+                Event::Fail(at) if !known.is_empty() => {
+                    let (place, _, network) = known[at % known.len()];
+                    gate.failed(place, IpAddr::from([10, 0, network, 1]));
+                    // One more, now or later.
+                    of_all.rate.burst = of_all.rate.burst.saturating_add(1);
+                    let each = &mut of_each[usize::from(network)].rate.burst;
+                    *each = each.saturating_add(1);
+                }
                 Event::Settle(_) | Event::Fail(_) => {}
                 Event::Ask(network) => {
                     let address = IpAddr::from([10, 0, network, 1]);
@@ -217,7 +239,7 @@ proptest! {
                             of_each[usize::from(network)].given.push(now);
                             let hash = PaymentHash::from_bytes(std::array::from_fn(|at| (known.len() >> (at % 2 * 8)) as u8));
                             gate.opened(place, hash);
-                            known.push((place, hash));
+                            known.push((place, hash, network));
                         }
                         Err(TooMany { limit, wait }) => {
                             prop_assert!(!wait.is_zero() && wait <= MINUTE);

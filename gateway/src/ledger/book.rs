@@ -13,15 +13,16 @@ use lru::LruCache;
 use sluice_common::{
     keys::MasterKeys,
     l402::{PaymentHash, Permit},
+    network::Network,
 };
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{LedgerDb, LedgerError, SettledToken, TokenUse};
-use crate::lightning::{LightningError, LightningNode, Settlement};
+use crate::lightning::{LightningError, LightningNode, NodeInfo, Settlement};
 
 /// How many entries wait for the database at most. What comes then is not noted; the next use of its token is.
 const MAX_WAITING: usize = 4_096;
@@ -44,8 +45,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Where requests note what is to be booked. Takes no time and never fails.
 pub struct Books {
+    /// The network that is sold on.
+    pub(super) network: Network,
     entries: mpsc::Sender<Entry>,
     seen: Mutex<LruCache<PaymentHash, ()>>,
+}
+
+/// What the gateway sells, as far as a settlement shows it.
+pub struct Sold {
+    /// Under which its tokens are minted.
+    pub keys: MasterKeys,
+    /// The names of its services.
+    pub services: Vec<String>,
+    /// The network that it is paid on. A node that is found on another has nothing to say.
+    pub network: Network,
 }
 
 /// The tasks that book.
@@ -77,8 +90,13 @@ impl Books {
         if seen.get(&payment_hash).is_some() {
             return;
         }
-        let token_use =
-            TokenUse { payment_hash, service: service.to_owned(), token_id: permit.token().token_id(), used_at: now };
+        let token_use = TokenUse {
+            payment_hash,
+            service: service.to_owned(),
+            network: self.network,
+            token_id: permit.token().token_id(),
+            used_at: now,
+        };
         if self.entries.try_send(Entry::Use(token_use)).is_ok() {
             seen.put(payment_hash, ());
         }
@@ -91,20 +109,21 @@ impl Books {
 }
 
 impl BookKeeper {
-    /// Starts to book into `ledger`: what is paid to `node` for tokens of `keys`, and what is noted in the [`Books`].
+    /// Starts to book into `ledger`: what is paid to `node` for what is `sold`, and what is noted in the [`Books`].
     /// `on_settled` is told of every settlement of the node, whatever it is for.
     pub fn start(
         ledger: Arc<dyn LedgerDb>,
         node: Arc<dyn LightningNode>,
-        keys: MasterKeys,
+        sold: Sold,
         on_settled: impl Fn(PaymentHash) + Send + Sync + 'static,
     ) -> (Self, Arc<Books>) {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let (stop, stopping) = watch::channel(false);
-        let follower = Follower { ledger: Arc::clone(&ledger), node: Arc::clone(&node), keys, on_settled };
-        let writer = Writer { ledger, node, entries: receiver, stopping };
+        let network = sold.network;
+        let follower = Follower { ledger: Arc::clone(&ledger), node: Arc::clone(&node), sold, on_settled };
+        let writer = Writer { ledger, node, network, entries: receiver, stopping };
         let keeper = Self { follower: tokio::spawn(follower.run()), writer: tokio::spawn(writer.run()), stop };
-        (keeper, Arc::new(Books { entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)) }))
+        (keeper, Arc::new(Books { network, entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)) }))
     }
 
     /// Books what is noted so far, if the database takes it in time, and ends.
@@ -123,7 +142,7 @@ impl BookKeeper {
 struct Follower<F> {
     ledger: Arc<dyn LedgerDb>,
     node: Arc<dyn LightningNode>,
-    keys: MasterKeys,
+    sold: Sold,
     on_settled: F,
 }
 
@@ -131,16 +150,23 @@ impl<F: Fn(PaymentHash)> Follower<F> {
     async fn run(self) {
         let mut wait = Wait::default();
         loop {
+            let began = Instant::now();
             let Err(error) = self.follow(&mut wait).await;
-            let wait = wait.next();
+            let wait = wait.after(began.elapsed());
             tracing::warn!(%error, retry_secs = wait.as_secs_f32(), "the node's settlements are not booked for now");
             sleep(wait).await;
         }
     }
 
     async fn follow(&self, wait: &mut Wait) -> Result<Infallible, FollowError> {
-        let pubkey = self.node.info().await?.pubkey;
-        let after = self.ledger.last_index(&pubkey).await?;
+        let pubkey = info_on(&*self.node, self.sold.network).await?.pubkey;
+        let mut after = self.ledger.last_index(&pubkey).await?;
+        if after > 0 && !self.node.reaches(after).await? {
+            // Whatever is in the ledger already is booked a second time, which changes nothing.
+            tracing::error!(node = %pubkey, last_index = after, "the node's settlements began anew: booking all of them");
+            self.ledger.forget_index(&pubkey).await?;
+            after = 0;
+        }
         // What is there comes at once, so that many settlements of the past take few transactions.
         let mut settlements = self.node.settlements(after).await?.ready_chunks(BATCH);
         while let Some(chunk) = settlements.next().await {
@@ -160,7 +186,7 @@ impl<F: Fn(PaymentHash)> Follower<F> {
         let Some(last) = settlements.last() else { return Ok(()) };
         settlements.iter().for_each(|settlement| (self.on_settled)(settlement.payment_hash));
         let paid: Vec<_> =
-            settlements.iter().filter_map(|settlement| SettledToken::of(settlement, &self.keys)).collect();
+            settlements.iter().filter_map(|settlement| SettledToken::of(settlement, &self.sold)).collect();
         self.ledger.book_settlements(node, &paid, Some(last.index)).await
     }
 }
@@ -169,6 +195,7 @@ impl<F: Fn(PaymentHash)> Follower<F> {
 struct Writer {
     ledger: Arc<dyn LedgerDb>,
     node: Arc<dyn LightningNode>,
+    network: Network,
     entries: mpsc::Receiver<Entry>,
     stopping: watch::Receiver<bool>,
 }
@@ -211,7 +238,7 @@ impl Writer {
     async fn book(&self, uses: &[TokenUse], paid: &[SettledToken]) -> Result<(), LedgerError> {
         // Who the node is, it must say; while it does not, its settlements come another way.
         if !paid.is_empty()
-            && let Ok(node) = self.node.info().await
+            && let Ok(node) = info_on(&*self.node, self.network).await
         {
             self.ledger.book_settlements(&node.pubkey, paid, None).await?;
         }
@@ -220,6 +247,15 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Who the node is, if it is on `network`.
+async fn info_on(node: &dyn LightningNode, network: Network) -> Result<NodeInfo, LightningError> {
+    let info = node.info().await?;
+    if info.network == network {
+        return Ok(info);
+    }
+    Err(LightningError::OtherNetwork { configured: network, found: info.network })
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
@@ -237,9 +273,33 @@ impl Default for Wait {
 }
 
 impl Wait {
+    /// The wait after a failure of what had gone on for so long: what went well for long, though nobody paid, is no
+    /// further failure in a row.
+    fn after(&mut self, lived: Duration) -> Duration {
+        if lived > LONGEST_WAIT {
+            *self = Self::default();
+        }
+        self.next()
+    }
+
     fn next(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 2).min(LONGEST_WAIT);
         wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_longer_after_each_failure_but_not_after_one_that_was_long_in_coming() {
+        let mut wait = Wait::default();
+        let waits: Vec<_> = (0..9).map(|_| wait.after(Duration::from_secs(1)).as_millis()).collect();
+        assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
+        assert_eq!(wait.after(LONGEST_WAIT), LONGEST_WAIT, "it failed as soon as it was tried");
+        assert_eq!(wait.after(LONGEST_WAIT + Duration::from_secs(1)), FIRST_WAIT);
+        assert_eq!(wait.after(Duration::ZERO), FIRST_WAIT * 2);
     }
 }

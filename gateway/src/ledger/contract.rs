@@ -3,6 +3,7 @@
 use sluice_common::{
     keys::KeyUse,
     l402::{PaymentHash, TokenId},
+    network::Network,
 };
 
 use super::{Filter, LedgerDb, PAGE, Payment, Settled, SettledToken, Sum, TokenUse};
@@ -17,10 +18,12 @@ macro_rules! contract_tests {
             settlement_and_use_are_one_payment_whichever_comes_first,
             what_one_node_said_no_other_changes,
             an_index_is_of_a_node_and_never_falls,
+            an_index_that_is_forgotten_begins_anew,
             a_booking_is_whole_or_not_at_all,
             payments_are_filtered_by_time_and_service,
             payments_come_in_pages_without_gaps,
             sums_are_of_each_service,
+            no_sum_is_of_two_networks,
             many_book_the_same_at_once,
             the_largest_numbers_have_room,
             keys_are_in_use_until_they_are_forgotten,
@@ -55,6 +58,7 @@ fn settled(number: u16, settled_at: u64) -> SettledToken {
     SettledToken {
         payment_hash: hash(number),
         service: "media".to_owned(),
+        network: Network::Regtest,
         token_id: token(number),
         amount_msat: 100_000 + u64::from(number),
         settled_at,
@@ -62,7 +66,13 @@ fn settled(number: u16, settled_at: u64) -> SettledToken {
 }
 
 fn used(number: u16, used_at: u64) -> TokenUse {
-    TokenUse { payment_hash: hash(number), service: "media".to_owned(), token_id: token(number), used_at }
+    TokenUse {
+        payment_hash: hash(number),
+        service: "media".to_owned(),
+        network: Network::Regtest,
+        token_id: token(number),
+        used_at,
+    }
 }
 
 async fn all(ledger: &dyn LedgerDb) -> Vec<Payment> {
@@ -70,9 +80,9 @@ async fn all(ledger: &dyn LedgerDb) -> Vec<Payment> {
 }
 
 fn payment(number: u16, settled_at: Option<u64>, first_used_at: Option<u64>) -> Payment {
-    let SettledToken { payment_hash, service, token_id, amount_msat, .. } = settled(number, 0);
+    let SettledToken { payment_hash, service, network, token_id, amount_msat, .. } = settled(number, 0);
     let settled = settled_at.map(|at| Settled { amount_msat, at, node: NODE.to_owned() });
-    Payment { payment_hash, service, token_id, settled, first_used_at }
+    Payment { payment_hash, service, network, token_id, settled, first_used_at }
 }
 
 pub(crate) async fn a_settlement_is_booked_once(ledger: &dyn LedgerDb) {
@@ -121,6 +131,18 @@ pub(crate) async fn an_index_is_of_a_node_and_never_falls(ledger: &dyn LedgerDb)
     assert_eq!(ledger.last_index(NODE).await.unwrap(), 9);
 }
 
+pub(crate) async fn an_index_that_is_forgotten_begins_anew(ledger: &dyn LedgerDb) {
+    ledger.forget_index(NODE).await.unwrap();
+    for node in [NODE, "03other"] {
+        ledger.book_settlements(node, &[settled(1, 1_000)], Some(9)).await.unwrap();
+    }
+    ledger.forget_index(NODE).await.unwrap();
+    assert_eq!((ledger.last_index(NODE).await.unwrap(), ledger.last_index("03other").await.unwrap()), (0, 9));
+    ledger.book_settlements(NODE, &[settled(2, 1_001)], Some(2)).await.unwrap();
+    assert_eq!(ledger.last_index(NODE).await.unwrap(), 2);
+    assert_eq!(all(ledger).await, [payment(1, Some(1_000), None), payment(2, Some(1_001), None)]);
+}
+
 pub(crate) async fn a_booking_is_whole_or_not_at_all(ledger: &dyn LedgerDb) {
     let nameless = SettledToken { service: String::new(), ..settled(2, 1_000) };
     assert!(ledger.book_settlements(NODE, &[settled(1, 1_000), nameless], Some(7)).await.is_err());
@@ -144,7 +166,7 @@ pub(crate) async fn payments_are_filtered_by_time_and_service(ledger: &dyn Ledge
         (Some(1_002), None, Some("other"), &[4]),
         (None, None, Some("med"), &[]),
     ] {
-        let filter = Filter { from, before, service: service.map(str::to_owned) };
+        let filter = Filter { from, before, service: service.map(str::to_owned), network: None };
         let payments = ledger.payments(&filter, None).await.unwrap();
         let hashes: Vec<_> = payments.iter().map(|payment| payment.payment_hash).collect();
         assert_eq!(hashes, found.iter().map(|&number| hash(number)).collect::<Vec<_>>(), "{filter:?}");
@@ -177,6 +199,7 @@ pub(crate) async fn sums_are_of_each_service(ledger: &dyn LedgerDb) {
     ledger.book_settlements(NODE, &[settled(1, 1_000), settled(2, 1_000), other], None).await.unwrap();
     ledger.book_uses(&[used(4, 1_000), used(1, 1_000)]).await.unwrap();
     let sum = |service: &str, payments, without_amount, amount_msat| Sum {
+        network: Network::Regtest,
         service: service.to_owned(),
         payments,
         without_amount,
@@ -184,6 +207,32 @@ pub(crate) async fn sums_are_of_each_service(ledger: &dyn LedgerDb) {
     };
     let sums = ledger.sums(&Filter::default()).await.unwrap();
     assert_eq!(sums, [sum("a", 1, 0, 100_003), sum("media", 3, 1, 200_003)]);
+}
+
+pub(crate) async fn no_sum_is_of_two_networks(ledger: &dyn LedgerDb) {
+    let paid_on = |network, number| SettledToken { network, ..settled(number, 1_000) };
+    let used_on = |network, number| TokenUse { network, ..used(number, 1_001) };
+    let paid = [paid_on(Network::Mainnet, 1), paid_on(Network::TestWallet, 2), paid_on(Network::TestWallet, 3)];
+    ledger.book_settlements(NODE, &paid, None).await.unwrap();
+    ledger.book_uses(&[used_on(Network::Mainnet, 4), used_on(Network::TestWallet, 3)]).await.unwrap();
+    let sum = |network, payments, without_amount, amount_msat| Sum {
+        network,
+        service: "media".to_owned(),
+        payments,
+        without_amount,
+        amount_msat,
+    };
+    let sums = [sum(Network::Mainnet, 2, 1, 100_001), sum(Network::TestWallet, 2, 0, 200_005)];
+    assert_eq!(ledger.sums(&Filter::default()).await.unwrap(), sums);
+    for (network, found) in [(Network::Mainnet, &[1, 4][..]), (Network::TestWallet, &[2, 3]), (Network::Regtest, &[])] {
+        let filter = Filter { network: Some(network), ..Filter::default() };
+        let payments = ledger.payments(&filter, None).await.unwrap();
+        assert!(payments.iter().all(|payment| payment.network == network));
+        let hashes: Vec<_> = payments.iter().map(|payment| payment.payment_hash).collect();
+        assert_eq!(hashes, found.iter().map(|&number| hash(number)).collect::<Vec<_>>(), "{network}");
+        let of_it: Vec<_> = sums.iter().filter(|sum| sum.network == network).cloned().collect();
+        assert_eq!(ledger.sums(&filter).await.unwrap(), of_it);
+    }
 }
 
 pub(crate) async fn many_book_the_same_at_once(ledger: &dyn LedgerDb) {

@@ -15,12 +15,13 @@ mod sqlite;
 
 use async_trait::async_trait;
 use sluice_common::{
-    keys::{KeyUse, MasterKeys},
+    keys::KeyUse,
     l402::{PaymentHash, TokenId},
+    network::Network,
 };
 
 pub use self::{
-    book::{BookKeeper, Books},
+    book::{BookKeeper, Books, Sold},
     postgres::PostgresLedger,
     proof::{SettlementCheck, SettlementProof, Unproven},
 };
@@ -47,6 +48,9 @@ pub trait LedgerDb: Send + Sync {
     /// Up to which index the settlements of `node` were seen; 0 if it is not known.
     async fn last_index(&self, node: &str) -> Result<u64, LedgerError>;
 
+    /// Forgets up to which index the settlements of `node` were seen, for its indexes began anew.
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError>;
+
     /// Whether any node ever said that this payment is settled.
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError>;
 
@@ -63,7 +67,7 @@ pub trait LedgerDb: Send + Sync {
     /// Forgets that `key` is in use: from now on the gateway starts without it. False: it was not in use.
     async fn forget_key(&self, key: &KeyUse) -> Result<bool, LedgerError>;
 
-    /// The sums of what `filter` lets through, by the services' names.
+    /// The sums of what `filter` lets through, of each service on each network, by the names of both: networks first.
     async fn sums(&self, filter: &Filter) -> Result<Vec<Sum>, LedgerError>;
 }
 
@@ -74,6 +78,8 @@ pub struct SettledToken {
     pub payment_hash: PaymentHash,
     /// The service that it was sold for.
     pub service: String,
+    /// The network that it was paid on.
+    pub network: Network,
     /// The token.
     pub token_id: TokenId,
     /// What was received, in millisatoshi.
@@ -89,6 +95,8 @@ pub struct TokenUse {
     pub payment_hash: PaymentHash,
     /// The service that it was used for.
     pub service: String,
+    /// The network that it was sold on.
+    pub network: Network,
     /// The token.
     pub token_id: TokenId,
     /// Unix seconds.
@@ -102,6 +110,8 @@ pub struct Payment {
     pub payment_hash: PaymentHash,
     /// The service that was paid.
     pub service: String,
+    /// The network that it was paid on.
+    pub network: Network,
     /// The token that was bought.
     pub token_id: TokenId,
     /// What the node says of it; none while only its use is known.
@@ -130,11 +140,15 @@ pub struct Filter {
     pub before: Option<u64>,
     /// Of this service.
     pub service: Option<String>,
+    /// On this network.
+    pub network: Option<Network>,
 }
 
-/// What a service was paid.
+/// What a service was paid on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
+    /// The network.
+    pub network: Network,
     /// The service.
     pub service: String,
     /// The number of payments.
@@ -171,14 +185,26 @@ impl Payment {
 }
 
 impl SettledToken {
-    /// What a node's settlement says of a token; none if the invoice was for something else than a token of these keys.
-    pub fn of(settlement: &Settlement, keys: &MasterKeys) -> Option<Self> {
+    /// What a node's settlement says of a token that is `sold` here; none if the invoice was for something else. Other
+    /// programs make invoices at the node, too, and token ids are no secret: nothing that is not known comes out of a memo.
+    pub fn of(settlement: &Settlement, sold: &Sold) -> Option<Self> {
         let mut words = settlement.memo.rsplit(' ');
         let token_id: TokenId = words.next()?.parse().ok()?;
-        let service = words.next().filter(|service| !service.is_empty())?;
-        keys.made(&token_id).then(|| Self {
+        let named = words.next()?;
+        let service = sold.services.iter().find(|service| *service == named);
+        if !sold.keys.made(&token_id) {
+            return None;
+        }
+        if service.is_none() {
+            tracing::warn!(
+                payment_hash = %settlement.payment_hash,
+                "not booked: paid for a service that is not configured, or by an invoice of another program"
+            );
+        }
+        service.map(|service| Self {
             payment_hash: settlement.payment_hash,
-            service: service.to_owned(),
+            service: service.clone(),
+            network: sold.network,
             token_id,
             amount_msat: settlement.amount_msat,
             settled_at: settlement.settled_at,

@@ -89,6 +89,7 @@ impl LedgerDb for PostgresLedger {
                 query(sql::BOOK_SETTLEMENT)
                     .bind(&token.payment_hash.as_bytes()[..])
                     .bind(&token.service)
+                    .bind(token.network.name())
                     .bind(&token.token_id.as_bytes()[..])
                     .bind(to_i64(token.amount_msat))
                     .bind(to_i64(token.settled_at))
@@ -113,6 +114,7 @@ impl LedgerDb for PostgresLedger {
                 query(sql::BOOK_USE)
                     .bind(&token.payment_hash.as_bytes()[..])
                     .bind(&token.service)
+                    .bind(token.network.name())
                     .bind(&token.token_id.as_bytes()[..])
                     .bind(to_i64(token.used_at))
                     .execute(&mut *transaction)
@@ -131,6 +133,14 @@ impl LedgerDb for PostgresLedger {
         .await
     }
 
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError> {
+        bounded(async {
+            query(sql::FORGET_INDEX).bind(node).execute(&self.pool).await?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
         let payment_hash = &payment_hash.as_bytes()[..];
         bounded(async { Ok(query_scalar(sql::IS_SETTLED).bind(payment_hash).fetch_one(&self.pool).await?) }).await
@@ -143,6 +153,7 @@ impl LedgerDb for PostgresLedger {
                 .bind(bounds.from)
                 .bind(bounds.before)
                 .bind(bounds.service)
+                .bind(bounds.network)
                 .bind(time)
                 .bind(payment_hash)
                 .bind(to_i64(PAGE as u64))
@@ -187,6 +198,7 @@ impl LedgerDb for PostgresLedger {
                 .bind(bounds.from)
                 .bind(bounds.before)
                 .bind(bounds.service)
+                .bind(bounds.network)
                 .fetch_all(&self.pool)
                 .await?;
             Ok(sums)

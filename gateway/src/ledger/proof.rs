@@ -88,6 +88,7 @@ impl SettlementCheck {
             self.books.settled(SettledToken {
                 payment_hash,
                 service: service.to_owned(),
+                network: self.books.network,
                 token_id: permit.token().token_id(),
                 amount_msat: settlement.amount_msat,
                 settled_at: settlement.settled_at,

@@ -3,29 +3,32 @@
 use sluice_common::{
     keys::KeyUse,
     l402::{PaymentHash, TokenId},
+    network::Network,
 };
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{Filter, Payment, Settled, Sum};
 
 pub(super) const BOOK_SETTLEMENT: &str =
-    "INSERT INTO payment (payment_hash, service, token_id, amount_msat, settled_at, node)
-     VALUES ($1, $2, $3, $4, $5, $6)
+    "INSERT INTO payment (payment_hash, service, network, token_id, amount_msat, settled_at, node)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (payment_hash) DO UPDATE
-     SET service = excluded.service, token_id = excluded.token_id, amount_msat = excluded.amount_msat,
-         settled_at = excluded.settled_at, node = excluded.node
+     SET service = excluded.service, network = excluded.network, token_id = excluded.token_id,
+         amount_msat = excluded.amount_msat, settled_at = excluded.settled_at, node = excluded.node
      WHERE payment.settled_at IS NULL";
 
 pub(super) const BOOK_INDEX: &str = "INSERT INTO settle_index (node, last_index) VALUES ($1, $2)
      ON CONFLICT (node) DO UPDATE SET last_index = excluded.last_index
      WHERE settle_index.last_index < excluded.last_index";
 
-pub(super) const BOOK_USE: &str = "INSERT INTO payment (payment_hash, service, token_id, first_used_at)
-     VALUES ($1, $2, $3, $4)
+pub(super) const BOOK_USE: &str = "INSERT INTO payment (payment_hash, service, network, token_id, first_used_at)
+     VALUES ($1, $2, $3, $4, $5)
      ON CONFLICT (payment_hash) DO UPDATE SET first_used_at = excluded.first_used_at
      WHERE payment.first_used_at IS NULL OR payment.first_used_at > excluded.first_used_at";
 
 pub(super) const LAST_INDEX: &str = "SELECT last_index FROM settle_index WHERE node = $1";
+
+pub(super) const FORGET_INDEX: &str = "DELETE FROM settle_index WHERE node = $1";
 
 pub(super) const IS_SETTLED: &str =
     "SELECT EXISTS (SELECT 1 FROM payment WHERE payment_hash = $1 AND settled_at IS NOT NULL)";
@@ -43,24 +46,26 @@ pub(super) fn key_use((name, fingerprint): (String, String)) -> KeyUse {
 }
 
 pub(super) const PAYMENTS: &str =
-    "SELECT payment_hash, service, token_id, amount_msat, settled_at, first_used_at, node FROM payment
+    "SELECT payment_hash, service, network, token_id, amount_msat, settled_at, first_used_at, node FROM payment
      WHERE coalesce(settled_at, first_used_at) >= $1 AND coalesce(settled_at, first_used_at) < $2
-       AND ($3 IS NULL OR service = $3)
-       AND (coalesce(settled_at, first_used_at), payment_hash) > ($4, $5)
-     ORDER BY coalesce(settled_at, first_used_at), payment_hash LIMIT $6";
+       AND ($3 IS NULL OR service = $3) AND ($4 IS NULL OR network = $4)
+       AND (coalesce(settled_at, first_used_at), payment_hash) > ($5, $6)
+     ORDER BY coalesce(settled_at, first_used_at), payment_hash LIMIT $7";
 
-pub(super) const SUMS: &str = "SELECT service, count(*) AS payments, count(*) - count(amount_msat) AS without_amount,
+pub(super) const SUMS: &str =
+    "SELECT network, service, count(*) AS payments, count(*) - count(amount_msat) AS without_amount,
        CAST(coalesce(sum(amount_msat), 0) AS BIGINT) AS amount_msat
      FROM payment
      WHERE coalesce(settled_at, first_used_at) >= $1 AND coalesce(settled_at, first_used_at) < $2
-       AND ($3 IS NULL OR service = $3)
-     GROUP BY service ORDER BY service";
+       AND ($3 IS NULL OR service = $3) AND ($4 IS NULL OR network = $4)
+     GROUP BY network, service ORDER BY network, service";
 
 /// A [`Filter`] as the statements take it.
 pub(super) struct Bounds<'a> {
     pub from: i64,
     pub before: i64,
     pub service: Option<&'a str>,
+    pub network: Option<&'static str>,
 }
 
 impl<'a> From<&'a Filter> for Bounds<'a> {
@@ -69,6 +74,7 @@ impl<'a> From<&'a Filter> for Bounds<'a> {
             from: to_i64(filter.from.unwrap_or(0)),
             before: to_i64(filter.before.unwrap_or(u64::MAX)),
             service: filter.service.as_deref(),
+            network: filter.network.map(Network::name),
         }
     }
 }
@@ -108,11 +114,22 @@ where
         Ok(Self {
             payment_hash: PaymentHash::from_bytes(bytes32("payment_hash")?),
             service: row.try_get("service")?,
+            network: network(row)?,
             token_id: TokenId::from_bytes(bytes32("token_id")?),
             settled,
             first_used_at: number("first_used_at")?,
         })
     }
+}
+
+fn network<'r, R>(row: &'r R) -> Result<Network, sqlx::Error>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let name: String = row.try_get("network")?;
+    name.parse().map_err(|error| sqlx::Error::ColumnDecode { index: "network".to_owned(), source: Box::new(error) })
 }
 
 impl<'r, R> FromRow<'r, R> for Sum
@@ -125,6 +142,7 @@ where
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
         let number = |column: &'static str| row.try_get(column).map(i64::cast_unsigned);
         Ok(Self {
+            network: network(row)?,
             service: row.try_get("service")?,
             payments: number("payments")?,
             without_amount: number("without_amount")?,

@@ -23,6 +23,7 @@ impl LedgerDb for GatewayDb {
             query(sql::BOOK_SETTLEMENT)
                 .bind(&token.payment_hash.as_bytes()[..])
                 .bind(&token.service)
+                .bind(token.network.name())
                 .bind(&token.token_id.as_bytes()[..])
                 .bind(to_i64(token.amount_msat))
                 .bind(to_i64(token.settled_at))
@@ -42,6 +43,7 @@ impl LedgerDb for GatewayDb {
             query(sql::BOOK_USE)
                 .bind(&token.payment_hash.as_bytes()[..])
                 .bind(&token.service)
+                .bind(token.network.name())
                 .bind(&token.token_id.as_bytes()[..])
                 .bind(to_i64(token.used_at))
                 .execute(&mut *transaction)
@@ -55,6 +57,12 @@ impl LedgerDb for GatewayDb {
         Ok(index.map_or(0, i64::cast_unsigned))
     }
 
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError> {
+        let mut transaction = self.write().await?;
+        query(sql::FORGET_INDEX).bind(node).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
         Ok(query_scalar(sql::IS_SETTLED).bind(&payment_hash.as_bytes()[..]).fetch_one(self.reader()).await?)
     }
@@ -65,6 +73,7 @@ impl LedgerDb for GatewayDb {
             .bind(bounds.from)
             .bind(bounds.before)
             .bind(bounds.service)
+            .bind(bounds.network)
             .bind(time)
             .bind(payment_hash)
             .bind(to_i64(PAGE as u64))
@@ -99,6 +108,7 @@ impl LedgerDb for GatewayDb {
             .bind(bounds.from)
             .bind(bounds.before)
             .bind(bounds.service)
+            .bind(bounds.network)
             .fetch_all(self.reader())
             .await?;
         Ok(sums)

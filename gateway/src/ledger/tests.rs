@@ -9,7 +9,7 @@ use std::{
 };
 
 use sluice_common::{
-    keys::MasterKey,
+    keys::{MasterKey, MasterKeys},
     l402::{self, Credential, Permit, Preimage, ServiceTerms},
     network::Network,
     secret::Secret,
@@ -39,6 +39,10 @@ struct World {
 struct Node {
     wallet: Arc<TestWallet>,
     away: AtomicBool,
+    /// Whether it is on mainnet in the place of the wallet's network.
+    elsewhere: AtomicBool,
+    /// How many times it was asked who it is.
+    looked: AtomicUsize,
     /// How many times it says yet that nothing is settled.
     late: AtomicUsize,
     asked: AtomicUsize,
@@ -56,7 +60,14 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
         let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db.clone()));
-        let node = Node { wallet: Arc::clone(&wallet), away: false.into(), late: 0.into(), asked: 0.into() };
+        let node = Node {
+            wallet: Arc::clone(&wallet),
+            away: false.into(),
+            elsewhere: false.into(),
+            looked: 0.into(),
+            late: 0.into(),
+            asked: 0.into(),
+        };
         let ledger = Ledger { db: db.clone(), away: false.into(), written: 0.into(), failed: 0.into() };
         Self {
             keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
@@ -69,8 +80,12 @@ impl World {
         }
     }
 
+    fn sold(&self) -> Sold {
+        Sold { keys: self.keys.clone(), services: vec!["media".to_owned()], network: Network::TestWallet }
+    }
+
     fn keeper(&self) -> (BookKeeper, Arc<Books>) {
-        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.keys.clone(), |_| ())
+        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.sold(), |_| ())
     }
 
     fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
@@ -149,9 +164,17 @@ impl LightningNode for Node {
         self.wallet.settlements(after).await
     }
 
+    async fn reaches(&self, index: u64) -> Result<bool, LightningError> {
+        self.is_there()?;
+        self.wallet.reaches(index).await
+    }
+
     async fn info(&self) -> Result<NodeInfo, LightningError> {
         self.is_there()?;
-        self.wallet.info().await
+        self.looked.fetch_add(1, Ordering::SeqCst);
+        let info = self.wallet.info().await?;
+        let network = if self.elsewhere.load(Ordering::SeqCst) { Network::Mainnet } else { info.network };
+        Ok(NodeInfo { network, ..info })
     }
 }
 
@@ -189,6 +212,11 @@ impl LedgerDb for Ledger {
         self.db.last_index(node).await
     }
 
+    async fn forget_index(&self, node: &str) -> Result<(), LedgerError> {
+        self.is_there()?;
+        self.db.forget_index(node).await
+    }
+
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
         self.is_there()?;
         self.db.is_settled(payment_hash).await
@@ -222,7 +250,15 @@ async fn a_settlement_is_ours_by_its_memo() {
     for (memo, service) in [
         (format!("media {ours}"), Some("media")),
         (format!("Files of example.com: media {ours}"), Some("media")),
+        (format!("other media {ours}"), Some("media")),
         (format!("media {foreign}"), None),
+        (format!("other {ours}"), None),
+        (format!("Media {ours}"), None),
+        (format!("m\0edia {ours}"), None),
+        (format!("media\0 {ours}"), None),
+        (format!("\u{1b}[2Jmedia {ours}"), None),
+        (format!("a\nmedia {ours}"), None),
+        (format!("media\n{ours}"), None),
         (format!("media {ours} "), None),
         (format!("media {ours} coffee"), None),
         (format!(" {ours}"), None),
@@ -232,7 +268,7 @@ async fn a_settlement_is_ours_by_its_memo() {
     ] {
         let payment_hash = PaymentHash::from_bytes([4; 32]);
         let settlement = Settlement { index: 1, payment_hash, amount_msat: 5, memo: memo.clone(), settled_at: 6 };
-        let token = SettledToken::of(&settlement, &world.keys);
+        let token = SettledToken::of(&settlement, &world.sold());
         assert_eq!(token.as_ref().map(|token| token.service.as_str()), service, "{memo}");
         let parts = token.map(|token| (token.token_id, token.payment_hash, token.amount_msat, token.settled_at));
         assert_eq!(parts, service.map(|_| (ours, payment_hash, 5, 6)));
@@ -268,6 +304,80 @@ async fn what_is_paid_is_booked_also_what_was_paid_meanwhile_and_nothing_else_is
         assert_eq!((payment.service.as_str(), payment.token_id), ("media", permit.token().token_id()));
         assert_eq!(payment.first_used_at, None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_indexes_began_anew_is_booked_from_the_beginning() {
+    let world = World::new().await;
+    let pubkey = world.node.info().await.unwrap().pubkey;
+    // As it was seen before the node lost its invoices.
+    let before = SettledToken {
+        payment_hash: PaymentHash::from_bytes([8; 32]),
+        service: "media".to_owned(),
+        network: Network::TestWallet,
+        token_id: world.token_id(),
+        amount_msat: 7,
+        settled_at: NOW,
+    };
+    world.db.book_settlements(&pubkey, &[before], Some(50)).await.unwrap();
+    world.sell(true).await;
+    let (keeper, _books) = world.keeper();
+    world.until(2).await;
+    world.sell(true).await;
+    world.until(3).await;
+    keeper.stop().await;
+    assert_eq!(world.db.last_index(&pubkey).await.unwrap(), 2);
+
+    world.sell(true).await;
+    let (keeper, _books) = world.keeper();
+    world.until(4).await;
+    keeper.stop().await;
+    assert_eq!(world.db.last_index(&pubkey).await.unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memo_of_another_program_keeps_no_settlement_from_the_books() {
+    let world = World::new().await;
+    let postgres = PostgresLedger::open(&Secret::new(postgres_server::database().await)).await.unwrap();
+    // NUL is what PostgreSQL takes in no text.
+    let strange = world.invoice(format!("m\0edia {}", world.token_id())).await;
+    world.pay(&strange).await;
+    let permit = world.sell(true).await;
+    let (keeper, _books) = BookKeeper::start(Arc::new(postgres.clone()), world.node.clone(), world.sold(), |_| ());
+    let booked = eventually(async || {
+        let payments = postgres.payments(&Filter::default(), None).await.unwrap();
+        (!payments.is_empty()).then_some(payments)
+    })
+    .await;
+    keeper.stop().await;
+    assert_eq!(booked.len(), 1);
+    assert_eq!(booked[0].payment_hash, permit.token().payment_hash());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_another_network_has_nothing_to_say() {
+    let world = World::new().await;
+    world.node.elsewhere.store(true, Ordering::SeqCst);
+    world.sell(true).await;
+    let (keeper, books) = world.keeper();
+    // Nor is what was asked of it in passing booked as that of the configured network.
+    let permit = world.sell(true).await;
+    books.settled(SettledToken {
+        payment_hash: permit.token().payment_hash(),
+        service: "media".to_owned(),
+        network: Network::TestWallet,
+        token_id: permit.token().token_id(),
+        amount_msat: 1,
+        settled_at: NOW,
+    });
+    eventually(async || (world.node.looked.load(Ordering::SeqCst) >= 3).then_some(())).await;
+    keeper.stop().await;
+    assert_eq!(world.payments().await, []);
+
+    world.node.elsewhere.store(false, Ordering::SeqCst);
+    let (keeper, _books) = world.keeper();
+    world.until(2).await;
+    keeper.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

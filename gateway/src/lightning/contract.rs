@@ -32,6 +32,7 @@ macro_rules! contract_parts {
             what_is_paid_is_settled,
             settlements_come_once_those_of_the_past_first,
             settlements_go_on_after_an_index,
+            knows_how_far_its_settlements_reach,
             many_are_made_and_paid_at_once,
             refuses_what_cannot_be_an_invoice
         );
@@ -191,6 +192,16 @@ pub async fn settlements_go_on_after_an_index(node: &dyn LightningNode, pay: imp
     let mut settlements = node.settlements(after).await.unwrap();
     let read = read_until(&mut settlements, other.payment_hash).await;
     assert!(read.iter().all(|settlement| settlement.index > after));
+}
+
+/// It reaches every index that it settled with, and none that is far beyond.
+pub async fn knows_how_far_its_settlements_reach(node: &dyn LightningNode, pay: impl AsyncFn(&str) -> Preimage) {
+    let invoice = invoice(node, "how far").await;
+    pay(&invoice.bolt11).await;
+    let index = settled(node, invoice.payment_hash).await.index;
+    for (index, is_reached) in [(1, true), (index, true), (index + 1_000_000, false), (i64::MAX as u64, false)] {
+        assert_eq!(node.reaches(index).await.unwrap(), is_reached, "{index}");
+    }
 }
 
 /// Payments that come at once do not get in each other's way.

@@ -104,6 +104,9 @@ mod tests {
         async fn settlements(&self, _: u64) -> Result<Settlements, LightningError> {
             Err(LightningError::Closed)
         }
+        async fn reaches(&self, _: u64) -> Result<bool, LightningError> {
+            Err(LightningError::Closed)
+        }
         async fn info(&self) -> Result<NodeInfo, LightningError> {
             match &*self.0.lock().unwrap() {
                 Ok((network, synced)) => {

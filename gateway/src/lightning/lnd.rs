@@ -8,7 +8,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,20 +17,23 @@ use std::{
 use async_trait::async_trait;
 use fedimint_tonic_lnd::{
     lnrpc::{
-        GetInfoRequest, GetInfoResponse, Invoice as LndInvoice, ListInvoiceRequest, PaymentHash as LndPaymentHash,
-        invoice::InvoiceState,
+        AddInvoiceResponse, GetInfoRequest, GetInfoResponse, Invoice as LndInvoice, ListInvoiceRequest,
+        PaymentHash as LndPaymentHash, invoice::InvoiceState,
     },
     tonic::{Response, Status},
 };
 use lightning_invoice::{Bolt11Invoice, Currency, SignedRawBolt11Invoice};
 use sluice_common::{l402::PaymentHash, network::Network, secret::Secret};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::channel::Client;
 use super::{Invoice, InvoiceOrder, LightningError, LightningNode, NodeInfo, Settlement, Settlements};
 
 /// How long a call may take, connecting included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For how long a node that refused to say who it is is not asked again.
+const REFUSED_FOR: Duration = Duration::from_secs(3_600);
 
 /// All satoshis that will ever be.
 const MAX_AMOUNT_SAT: u64 = 2_100_000_000_000_000;
@@ -109,6 +112,23 @@ pub struct LndNode {
     is_elsewhere: AtomicBool,
     /// Who the node is, where only an invoice told that was made to find out.
     by_own_invoice: OnceLock<(Network, String)>,
+    info_refused: Refusal,
+}
+
+/// When the node last refused a call for the macaroon. LND logs each refusal as an error, so it is asked no more for a
+/// time.
+#[derive(Default)]
+struct Refusal(Mutex<Option<Instant>>);
+
+impl Refusal {
+    fn is_fresh(&self) -> bool {
+        let refused_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refused_at.is_some_and(|at| at.elapsed() < REFUSED_FOR)
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
 }
 
 impl LndNode {
@@ -121,6 +141,7 @@ impl LndNode {
             network,
             is_elsewhere: AtomicBool::new(false),
             by_own_invoice: OnceLock::new(),
+            info_refused: Refusal::default(),
         })
     }
 
@@ -139,14 +160,49 @@ impl LndNode {
         [info, list, add].into_iter().flatten().collect()
     }
 
-    /// Network and public key as the newest invoice shows them; where there is none, as one did before, or one that is made.
-    async fn identify(&self) -> Result<(Network, String), LightningError> {
+    /// Who the node is, as [`LightningNode::info`] says, for whoever must change nothing: none where only an invoice that
+    /// is made could tell.
+    pub async fn shown_info(&self) -> Result<Option<NodeInfo>, LightningError> {
+        match self.get_info().await? {
+            Some(info) => Ok(Some(info)),
+            None => Ok(self.listed().await?.map(|(network, pubkey)| NodeInfo {
+                network,
+                pubkey,
+                synced: None,
+                best_header_at: None,
+            })),
+        }
+    }
+
+    /// What the node says of itself; none while it is known that the macaroon does not give that right.
+    async fn get_info(&self) -> Result<Option<NodeInfo>, LightningError> {
+        if self.info_refused.is_fresh() {
+            return Ok(None);
+        }
+        let mut client = self.client.clone();
+        match call(Call::GetInfo, client.get_info(GetInfoRequest {})).await {
+            Ok(info) => node_info(info).map(Some),
+            Err(LightningError::Permission { .. }) => {
+                self.info_refused.note();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Network and public key as the newest invoice shows them, if there is one.
+    async fn listed(&self) -> Result<Option<(Network, String)>, LightningError> {
         let mut client = self.client.clone();
         let list = call(Call::ListInvoices, client.list_invoices(newest_invoice())).await?;
         // Payments without an invoice (keysend) are listed, too.
         let listed = list.invoices.into_iter().map(|invoice| invoice.payment_request).find(|bolt11| !bolt11.is_empty());
-        if let Some(bolt11) = listed {
-            return identity(&bolt11);
+        listed.map(|bolt11| identity(&bolt11)).transpose()
+    }
+
+    /// The same; where there is none, as one did before, or one that is made.
+    async fn identify(&self) -> Result<(Network, String), LightningError> {
+        if let Some(listed) = self.listed().await? {
+            return Ok(listed);
         }
         if let Some(known) = self.by_own_invoice.get() {
             return Ok(known.clone());
@@ -157,8 +213,23 @@ impl LndNode {
             expiry: 60,
             ..LndInvoice::default()
         };
+        let mut client = self.client.clone();
         let made = identity(&call(Call::AddInvoice, client.add_invoice(request)).await?.payment_request)?;
         Ok(self.by_own_invoice.get_or_init(|| made).clone())
+    }
+
+    /// The invoice that the node has made.
+    fn added(&self, added: AddInvoiceResponse, expiry: Duration) -> Result<Invoice, LightningError> {
+        // Without its signature, which the node has just made.
+        let malformed = |_| LightningError::Malformed("an invoice");
+        let invoice: SignedRawBolt11Invoice = added.payment_request.parse().map_err(malformed)?;
+        self.found(network_of(invoice.hrp.currency.clone()))?;
+        let made_at = invoice.data.timestamp.as_unix_timestamp();
+        Ok(Invoice {
+            payment_hash: payment_hash(&added.r_hash)?,
+            bolt11: added.payment_request,
+            expires_at: made_at.saturating_add(expiry.as_secs()),
+        })
     }
 
     /// Notes on which network the node was found: it must be the right one to be asked for invoices.
@@ -186,16 +257,7 @@ impl LightningNode for LndNode {
         let mut client = self.client.clone();
         let added = call(Call::AddInvoice, client.add_invoice(request)).await?;
 
-        // Without its signature, which the node has just made.
-        let malformed = || LightningError::Malformed("an invoice");
-        let invoice: SignedRawBolt11Invoice = added.payment_request.parse().map_err(|_| malformed())?;
-        self.found(network_of(invoice.hrp.currency.clone()))?;
-        let made_at = invoice.data.timestamp.as_unix_timestamp();
-        Ok(Invoice {
-            payment_hash: payment_hash(&added.r_hash)?,
-            bolt11: added.payment_request,
-            expires_at: made_at.saturating_add(order.expiry.as_secs()),
-        })
+        self.added(added, order.expiry).map_err(|error| LightningError::Unsold(Box::new(error)))
     }
 
     async fn settlement(&self, payment_hash: PaymentHash) -> Result<Option<Settlement>, LightningError> {
@@ -212,15 +274,17 @@ impl LightningNode for LndNode {
         Ok(settlements::after(self.client.clone(), after))
     }
 
+    async fn reaches(&self, index: u64) -> Result<bool, LightningError> {
+        settlements::reach(&mut self.client.clone(), index).await
+    }
+
     async fn info(&self) -> Result<NodeInfo, LightningError> {
-        let mut client = self.client.clone();
-        let info = match call(Call::GetInfo, client.get_info(GetInfoRequest {})).await {
-            Ok(info) => node_info(info)?,
-            Err(LightningError::Permission { .. }) => {
+        let info = match self.get_info().await? {
+            Some(info) => info,
+            None => {
                 let (network, pubkey) = self.identify().await?;
                 NodeInfo { network, pubkey, synced: None, best_header_at: None }
             }
-            Err(error) => return Err(error),
         };
         // Who asks compares for itself.
         let _ = self.found(info.network);
@@ -298,5 +362,37 @@ fn settlement(invoice: LndInvoice) -> Result<Option<Settlement>, LightningError>
 impl fmt::Debug for LndNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LndNode").field("network", &self.network.get()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fedimint_tonic_lnd::lnrpc::AmpInvoiceState;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_refused_is_asked_again_after_an_hour() {
+        let refusal = Refusal::default();
+        assert!(!refusal.is_fresh());
+        for _ in 0..2 {
+            refusal.note();
+            tokio::time::advance(REFUSED_FOR - Duration::from_secs(1)).await;
+            assert!(refusal.is_fresh());
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(!refusal.is_fresh());
+        }
+    }
+
+    #[test]
+    fn an_invoice_of_several_payments_reaches_as_far_as_its_last() {
+        let of = |settle_index, payments: &[u64]| {
+            let payments = payments.iter().map(|&settle_index| {
+                (settle_index.to_string(), AmpInvoiceState { settle_index, ..AmpInvoiceState::default() })
+            });
+            LndInvoice { settle_index, amp_invoice_state: payments.collect(), ..LndInvoice::default() }
+        };
+        let indexes = [of(0, &[]), of(5, &[]), of(0, &[3, 9, 4])].map(|invoice| settlements::last_index(&invoice));
+        assert_eq!(indexes, [0, 5, 9]);
     }
 }

@@ -34,6 +34,10 @@ pub trait LightningNode: Send + Sync {
     /// All settlements with an index above `after`, those of the past first, then each as it happens.
     async fn settlements(&self, after: u64) -> Result<Settlements, LightningError>;
 
+    /// Whether the node has a settlement with this index (at least 1), or a later one. If it had and has not, its indexes
+    /// began anew: it was restored without its invoices.
+    async fn reaches(&self, index: u64) -> Result<bool, LightningError>;
+
     /// Who the node is.
     async fn info(&self) -> Result<NodeInfo, LightningError>;
 }
@@ -98,9 +102,15 @@ pub enum LightningError {
     /// The node was shut down while a stream of its settlements was open.
     #[error("the node was shut down")]
     Closed,
-    /// The node cannot be reached, does not answer in time, or cannot serve now. It may later.
+    /// The node does not answer in time, or broke off. It may have done what was asked; it may answer later.
     #[error("the node cannot be used now: {0}")]
     Unavailable(String),
+    /// Nothing was asked of the node: it cannot be connected to, or does not serve yet. It may later.
+    #[error("the node cannot be used now: {0}")]
+    Unreached(String),
+    /// The node made an invoice, but one that cannot be sold on.
+    #[error(transparent)]
+    Unsold(Box<LightningError>),
     /// The node does not take the macaroon for a call: it lacks a right, or is none of this node's.
     #[error("the macaroon does not give `{right}`, or is not this node's: {said}")]
     Permission {
@@ -123,4 +133,14 @@ pub enum LightningError {
     /// The node's records cannot be read or written.
     #[error("the node's database: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl LightningError {
+    /// Whether a call to make an invoice that ended so has certainly made none. Where nobody can know, it has.
+    pub fn made_no_invoice(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Permission { .. } | Self::Unreached(_) | Self::OtherNetwork { .. } => true,
+            Self::Unavailable(_) | Self::Unsold(_) | Self::Malformed(_) | Self::Closed | Self::Database(_) => false,
+        }
+    }
 }

@@ -188,6 +188,14 @@ impl LightningNode for TestWallet {
         })))
     }
 
+    async fn reaches(&self, index: u64) -> Result<bool, LightningError> {
+        let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM test_wallet_payments WHERE settle_index >= $1)")
+            .bind(to_i64(index))
+            .fetch_one(self.db.reader())
+            .await?;
+        Ok(found)
+    }
+
     async fn info(&self) -> Result<NodeInfo, LightningError> {
         Ok(NodeInfo {
             network: Network::TestWallet,

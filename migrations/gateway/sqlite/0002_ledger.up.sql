@@ -3,6 +3,8 @@
 CREATE TABLE payment (
   payment_hash  BLOB    NOT NULL PRIMARY KEY CHECK (length(payment_hash) = 32),
   service       TEXT    NOT NULL CHECK (service <> ''),
+  -- Whose money it is: play money is never added to real.
+  network       TEXT    NOT NULL CHECK (network <> ''),
   token_id      BLOB    NOT NULL CHECK (length(token_id) = 32),
   -- Null until a node has said it, with settled_at and node.
   amount_msat   INTEGER,

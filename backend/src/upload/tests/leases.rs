@@ -5,10 +5,20 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     super::*,
-    rig::{self, CONTENT_TYPE, PATIENCE, Rig, eventually, file_form, paid_order},
-    trouble::{Gate, Troubled},
+    rig::{self, PATIENCE, Rig, eventually, file_form, paid_order},
+    trouble::{Troubled, gate},
 };
 use crate::store::{LocalStore, contract::bytes};
+
+async fn renews_the_lease_of_a_slow_upload(rig: &Rig) {
+    let (sender, body) = rig::slow_body();
+    let upload = rig.begin(body);
+    rig.is_under_way().await;
+    rig.has_its_lease_renewed().await;
+    sender.send(Ok(file_form(b"x").into())).await.unwrap();
+    drop(sender);
+    upload.await.unwrap().unwrap();
+}
 
 #[tokio::test]
 async fn a_lease_is_renewed_while_the_upload_lives() {
@@ -18,16 +28,7 @@ async fn a_lease_is_renewed_while_the_upload_lives() {
         uploads
     })
     .await;
-    let (sender, body) = rig::slow_body();
-    let upload = tokio::spawn({
-        let uploads = Arc::clone(&rig.uploads);
-        async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), body).await }
-    });
-    rig.is_under_way().await;
-    rig.has_its_lease_renewed().await;
-    sender.send(Ok(file_form(b"x").into())).await.unwrap();
-    drop(sender);
-    upload.await.unwrap().unwrap();
+    renews_the_lease_of_a_slow_upload(&rig).await;
 }
 
 #[tokio::test]
@@ -39,16 +40,7 @@ async fn a_renewal_that_gets_no_answer_is_tried_again() {
         uploads
     })
     .await;
-    let (sender, body) = rig::slow_body();
-    let upload = tokio::spawn({
-        let uploads = Arc::clone(&rig.uploads);
-        async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), body).await }
-    });
-    rig.is_under_way().await;
-    rig.has_its_lease_renewed().await;
-    sender.send(Ok(file_form(b"x").into())).await.unwrap();
-    drop(sender);
-    upload.await.unwrap().unwrap();
+    renews_the_lease_of_a_slow_upload(&rig).await;
 }
 
 #[tokio::test]
@@ -61,10 +53,7 @@ async fn a_lease_is_renewed_while_the_commit_waits() {
         uploads
     })
     .await;
-    let upload = tokio::spawn({
-        let uploads = Arc::clone(&rig.uploads);
-        async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), Body::from(file_form(b"x"))).await }
-    });
+    let upload = rig.begin(Body::from(file_form(b"x")));
     eventually("a file", async || rig::some_file(&rig.store_dir())).await;
     // More than one, for the first could have been before the commit.
     for _ in 0..3 {
@@ -84,10 +73,7 @@ async fn an_upload_without_its_lease_ends() {
     })
     .await;
     let (sender, body) = rig::slow_body();
-    let upload = tokio::spawn({
-        let uploads = Arc::clone(&rig.uploads);
-        async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), body).await }
-    });
+    let upload = rig.begin(body);
     let mut begin = file_form(&bytes(600_000));
     begin.truncate(500_000);
     sender.send(Ok(begin.into())).await.unwrap();
@@ -109,12 +95,8 @@ async fn an_upload_without_its_lease_ends() {
 #[tokio::test]
 async fn a_lease_lost_at_the_very_end_stores_nothing() {
     let open = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&open);
-    let rig = Rig::build(|db, inner| Uploads::new(db, Arc::new(Gate { inner, open: gate }), None)).await;
-    let upload = tokio::spawn({
-        let uploads = Arc::clone(&rig.uploads);
-        async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), Body::from(file_form(b"x"))).await }
-    });
+    let rig = Rig::build(|db, store| Uploads::new(db, gate(store, &open), None)).await;
+    let upload = rig.begin(Body::from(file_form(b"x")));
     eventually("a file", async || rig::some_file(&rig.store_dir())).await;
     let later = OffsetDateTime::now_utc() + Duration::from_secs(3_600);
     sweeper::sweep_once(&*rig.db, &LocalStore::open(&rig.store_dir()).unwrap(), later).await.unwrap();

@@ -1,20 +1,16 @@
 //! Uploads that are refused, and what is left of them: nothing.
 
-use std::io;
+use std::{future::ready, io};
 
-use async_trait::async_trait;
 use axum::body::Bytes;
 use http::StatusCode;
 
 use super::{
     super::*,
-    rig::{self, CONTENT_TYPE, Rig, file_form, form},
+    rig::{self, CONTENT_TYPE, Rig, file_form, form, paid_order},
+    trouble::{Step, Stepped},
 };
-use crate::store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind, contract::bytes};
-
-fn paid_order() -> UploadOrder {
-    UploadOrder { paid: Some(rig::paid(1)), ..rig::order() }
-}
+use crate::store::{LocalStore, contract::bytes};
 
 /// A body that must not be read.
 fn untouchable() -> Body {
@@ -96,10 +92,7 @@ async fn decides_without_the_body_where_it_can() {
     }
     // An upload under way holds the one use.
     let (sender, body) = rig::slow_body();
-    let slow = tokio::spawn({
-        let uploads = Arc::clone(&rig.uploads);
-        async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), body).await }
-    });
+    let slow = rig.begin(body);
     sender.send(Ok(Bytes::from_static(b"--"))).await.unwrap();
     rig::eventually("a held use", async || rig.count("SELECT count(*) FROM paid_upload").await == 1).await;
     assert_eq!(try_with(paid_order(), Some(CONTENT_TYPE)).await, "409 upload_in_progress");
@@ -117,80 +110,25 @@ async fn decides_without_the_body_where_it_can() {
 }
 
 /// A store that fails at one place, as a local one whose disk is full would.
-struct Failing {
-    inner: Arc<LocalStore>,
-    at: &'static str,
-    kind: io::ErrorKind,
-}
-
-impl Failing {
-    fn fail(&self, at: &str) -> Result<(), StoreError> {
-        if at == self.at { Err(io::Error::from(self.kind).into()) } else { Ok(()) }
-    }
-}
-
-struct FailingWriter {
-    inner: Box<dyn BlobWriter>,
-    fail: [Result<(), io::ErrorKind>; 2],
-}
-
-#[async_trait]
-impl BlobStore for Failing {
-    fn kind(&self) -> StoreKind {
-        self.inner.kind()
-    }
-
-    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
-        self.fail("create")?;
-        let fail = ["write", "finish"].map(|at| self.fail(at).map_err(|_| self.kind));
-        Ok(Box::new(FailingWriter { inner: self.inner.create(key).await?, fail }))
-    }
-
-    async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError> {
-        self.fail("len")?;
-        self.inner.len(key).await
-    }
-
-    async fn read(&self, key: &StoreKey, range: std::ops::Range<u64>) -> Result<BlobStream, StoreError> {
-        self.inner.read(key, range).await
-    }
-
-    async fn delete(&self, key: &StoreKey) -> Result<(), StoreError> {
-        self.inner.delete(key).await
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        self.inner.check().await
-    }
-}
-
-#[async_trait]
-impl BlobWriter for FailingWriter {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.inner.write(bytes).await?;
-        Ok(self.fail[0].map_err(io::Error::from)?)
-    }
-
-    async fn finish(self: Box<Self>) -> Result<(), StoreError> {
-        self.inner.finish().await?;
-        Ok(self.fail[1].map_err(io::Error::from)?)
-    }
+fn failing(inner: Arc<LocalStore>, at: Step, kind: io::ErrorKind) -> Arc<dyn BlobStore> {
+    let ask = move |step| ready(if step == at { Err(kind.into()) } else { Ok(()) });
+    Arc::new(Stepped { inner, ask })
 }
 
 #[tokio::test]
 async fn a_store_that_fails_costs_nothing() {
     use io::ErrorKind::{PermissionDenied, StorageFull};
     for (at, kind, status) in [
-        ("create", PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
-        ("create", StorageFull, StatusCode::INSUFFICIENT_STORAGE),
-        ("write", StorageFull, StatusCode::INSUFFICIENT_STORAGE),
-        ("finish", StorageFull, StatusCode::INSUFFICIENT_STORAGE),
-        ("finish", PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
+        (Step::Create, PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
+        (Step::Create, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        (Step::Written, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        (Step::Finished, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        (Step::Finished, PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
     ] {
-        let rig = Rig::build(|db, inner| Uploads::new(db, Arc::new(Failing { inner, at, kind }), None)).await;
+        let rig = Rig::build(|db, store| Uploads::new(db, failing(store, at, kind), None)).await;
         for len in [10, 1_000_000] {
             let problem = rig.upload(paid_order(), file_form(&bytes(len))).await.unwrap_err().to_problem();
-            assert_eq!((problem.status(), problem.code()), (status, "storage_unavailable"), "{at}");
+            assert_eq!((problem.status(), problem.code()), (status, "storage_unavailable"), "{at:?}");
             assert!(!problem.to_json().contains("denied"), "internals stay inside");
             rig.has_only(0).await;
         }
@@ -199,11 +137,8 @@ async fn a_store_that_fails_costs_nothing() {
 
 #[tokio::test]
 async fn a_store_that_cannot_say_what_it_has_stores_nothing_new() {
-    let rig = Rig::build(|db, inner| {
-        let at = "len";
-        Uploads::new(db, Arc::new(Failing { inner, at, kind: io::ErrorKind::PermissionDenied }), None)
-    })
-    .await;
+    let denied = io::ErrorKind::PermissionDenied;
+    let rig = Rig::build(|db, store| Uploads::new(db, failing(store, Step::Len, denied), None)).await;
     rig.upload(rig::order(), file_form(b"the same")).await.unwrap();
     let problem = rig.upload(paid_order(), file_form(b"the same")).await.unwrap_err().to_problem();
     assert_eq!(problem.code(), "storage_unavailable");

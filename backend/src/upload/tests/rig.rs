@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use axum::body::Bytes;
 use sluice_common::l402::Preimage;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::super::*;
 use crate::{
@@ -43,6 +43,12 @@ impl Rig {
 
     pub(super) async fn upload(&self, order: UploadOrder, form: Vec<u8>) -> Result<Media, UploadError> {
         self.uploads.receive(order, Some(CONTENT_TYPE), Body::from(form)).await
+    }
+
+    /// Begins an upload on a token for one, and is not held up by it.
+    pub(super) fn begin(&self, body: Body) -> JoinHandle<Result<Media, UploadError>> {
+        let uploads = Arc::clone(&self.uploads);
+        tokio::spawn(async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), body).await })
     }
 
     pub(super) fn store_dir(&self) -> PathBuf {

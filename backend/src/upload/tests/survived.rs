@@ -17,7 +17,7 @@ use super::{
         *,
     },
     rig::{self, CONTENT_TYPE, PATIENCE, Rig, eventually, file_form, paid_order},
-    trouble::{Gate, Troubled},
+    trouble::{Troubled, gate},
 };
 use crate::store::contract::bytes;
 
@@ -115,8 +115,7 @@ async fn who_hangs_up_after_the_last_byte_is_stored() {
 #[tokio::test]
 async fn no_hang_up_cancels_what_came_whole() {
     let open = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&open);
-    let rig = Rig::build(|db, inner| Uploads::new(db, Arc::new(Gate { inner, open: gate }), None)).await;
+    let rig = Rig::build(|db, store| Uploads::new(db, gate(store, &open), None)).await;
     // Dropped by the server while the store is at it.
     let dropped = timeout(Duration::from_millis(100), rig.upload(paid_order(), file_form(b"x"))).await;
     assert!(dropped.is_err());

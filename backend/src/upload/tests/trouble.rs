@@ -1,6 +1,9 @@
 //! A store and a database with which an upload does not end as it should.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use axum::body::Bytes;
@@ -13,28 +16,59 @@ use crate::{
     store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind},
 };
 
-/// Holds every upload at its very end.
-pub(super) struct Gate {
-    pub(super) inner: Arc<LocalStore>,
-    pub(super) open: Arc<Semaphore>,
+/// Where a store has come to with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Create,
+    Len,
+    Written,
+    Finish,
+    Finished,
 }
 
-struct GateWriter {
+/// A store that asks at each step whether, and when, to go on.
+pub(super) struct Stepped<F> {
+    pub(super) inner: Arc<LocalStore>,
+    pub(super) ask: F,
+}
+
+struct SteppedWriter<F> {
     inner: Box<dyn BlobWriter>,
-    open: Arc<Semaphore>,
+    ask: F,
+}
+
+/// Holds every upload at its very end, until it is let through.
+pub(super) fn gate(inner: Arc<LocalStore>, open: &Arc<Semaphore>) -> Arc<dyn BlobStore> {
+    let open = Arc::clone(open);
+    let ask = move |step| {
+        let open = Arc::clone(&open);
+        async move {
+            if step == Step::Finish {
+                open.acquire().await.unwrap().forget();
+            }
+            Ok(())
+        }
+    };
+    Arc::new(Stepped { inner, ask })
 }
 
 #[async_trait]
-impl BlobStore for Gate {
+impl<F, A> BlobStore for Stepped<F>
+where
+    F: Fn(Step) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = io::Result<()>> + Send + 'static,
+{
     fn kind(&self) -> StoreKind {
         self.inner.kind()
     }
 
     async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
-        Ok(Box::new(GateWriter { inner: self.inner.create(key).await?, open: Arc::clone(&self.open) }))
+        (self.ask)(Step::Create).await?;
+        Ok(Box::new(SteppedWriter { inner: self.inner.create(key).await?, ask: self.ask.clone() }))
     }
 
     async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError> {
+        (self.ask)(Step::Len).await?;
         self.inner.len(key).await
     }
 
@@ -52,14 +86,20 @@ impl BlobStore for Gate {
 }
 
 #[async_trait]
-impl BlobWriter for GateWriter {
+impl<F, A> BlobWriter for SteppedWriter<F>
+where
+    F: Fn(Step) -> A + Send + Sync + 'static,
+    A: Future<Output = io::Result<()>> + Send + 'static,
+{
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.inner.write(bytes).await
+        self.inner.write(bytes).await?;
+        Ok((self.ask)(Step::Written).await?)
     }
 
     async fn finish(self: Box<Self>) -> Result<(), StoreError> {
-        self.open.acquire().await.unwrap().forget();
-        self.inner.finish().await
+        (self.ask)(Step::Finish).await?;
+        self.inner.finish().await?;
+        Ok((self.ask)(Step::Finished).await?)
     }
 }
 

@@ -29,6 +29,7 @@ use super::{
     purchase::{PaymentArgs, Purchase, PurchaseError},
     retry::Backoff,
     state::{self, SavedToken, State},
+    token::TokenTerms,
     units,
 };
 
@@ -79,7 +80,7 @@ pub(super) async fn run(mut args: UploadArgs) -> Result<(), ClientError> {
 /// Why a file is not uploaded as it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// It is stored, and no saved token is left to change what is said of it.
+    /// It is stored, and no saved token changes what is said of it without spending a use.
     #[error(
         "the server has stored this file for you already as {muid} ({link}), but says otherwise of it: {unlike}. Nothing \
          was paid"
@@ -148,10 +149,10 @@ impl Upload<'_> {
             console::note("the server has stored this file for you already");
             return Ok(media.clone());
         }
-        let mut token = match (self.saved_token().await?, stored) {
+        let mut token = match (self.saved_token(stored.is_some()).await?, stored) {
             (Some(token), _) => token,
             (None, None) => self.buy().await?,
-            // Its bytes are stored and paid for: no other payment for what is said of them.
+            // Its bytes are stored and paid for: neither another payment nor a use for what is said of them.
             (None, Some(media)) => {
                 let unlike = unlike.unwrap_or_default().join(", ");
                 let link = self.api.link(media.muid, media.public);
@@ -174,10 +175,14 @@ impl Upload<'_> {
         answer
     }
 
-    /// A saved token that buys this upload, if there is such a one.
-    async fn saved_token(&self) -> Result<Option<SavedToken>, ClientError> {
+    /// A saved token that buys this upload, if there is such a one. Where the file is stored already, only one whose uses
+    /// are not counted: others were bought for other files.
+    async fn saved_token(&self, is_stored: bool) -> Result<Option<SavedToken>, ClientError> {
         for mut token in self.state.tokens()? {
             if token.server != self.api.server() || !token.may_buy() {
+                continue;
+            }
+            if is_stored && TokenTerms::of(&token.macaroon).max_uses().is_some() {
                 continue;
             }
             let caller = Caller { jwt: None, credential: token.credential() };

@@ -178,7 +178,7 @@ impl ServerCertVerifier for Pinned {
 
 /// Why there is no connection. Says nothing of what was to be sent.
 #[derive(Debug, Clone, thiserror::Error)]
-enum ConnectError {
+pub(super) enum ConnectError {
     #[error("it shows another certificate than the one that is configured")]
     OtherCertificate,
     #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
@@ -286,7 +286,80 @@ impl fmt::Debug for Authenticate {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use sluice_common::secret::Secret;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
     use super::*;
+    use crate::lightning::{InvoiceOrder, LightningError, LightningNode, LndNode};
+
+    // Self-signed authorities for a name that is not asked for, as those that LND makes may be.
+    const ONE: &str = include_str!("../../../testdata/lnd/one.cert");
+    const OTHER: &str = include_str!("../../../testdata/lnd/other.cert");
+    const ONES_KEY: &str = include_str!("../../../testdata/lnd/one.key");
+
+    /// A server that shows the certificate `ONE`, and then says nothing.
+    async fn server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let certificate = CertificateDer::from_pem_slice(ONE.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(ONES_KEY.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            loop {
+                let (connection, _) = listener.accept().await.unwrap();
+                // Who takes the certificate for another's breaks off.
+                open.extend(acceptor.accept(connection).await.ok());
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn talks_to_nobody_but_who_has_a_configured_certificate() {
+        let uri = uri(&server().await).unwrap();
+        for (pem, is_taken) in [
+            (ONE.to_owned(), true),
+            (OTHER.to_owned(), false),
+            (format!("{OTHER}{ONE}"), true),
+            (format!("{ONE}{OTHER}"), true),
+        ] {
+            let connected = Patient::new(https(pinning(pem.as_bytes()).unwrap())).call(uri.clone()).await;
+            let error = connected.err().map(|error| error.downcast::<ConnectError>().unwrap());
+            assert_eq!(error.is_none(), is_taken, "{error:?}");
+            assert!(error.is_none_or(|error| matches!(*error, ConnectError::OtherCertificate)));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_connection_nothing_was_asked() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        for (address, said) in [(server().await, "another certificate"), (closed, "refused")] {
+            let config = LndConfig {
+                address,
+                tls_cert: OTHER.into(),
+                macaroon: Secret::new(vec![1]),
+                network: None,
+                private: false,
+            };
+            let order = InvoiceOrder { amount_sat: 1, memo: String::new(), expiry: Duration::from_secs(60) };
+            let node = LndNode::new(&config).unwrap();
+            // The second attempt is not even made.
+            for _ in 0..2 {
+                let error = node.create_invoice(&order).await.unwrap_err();
+                assert!(matches!(&error, LightningError::Unreached(text) if text.contains(said)), "{error:?}");
+                assert!(error.made_no_invoice());
+            }
+        }
+    }
 
     #[test]
     fn an_address_is_a_host_and_a_port() {

@@ -4,19 +4,15 @@ use std::error::Error;
 
 use fedimint_tonic_lnd::tonic::{Code, Status};
 
-use super::Call;
+use super::{Call, channel::ConnectError};
 use crate::lightning::LightningError;
 
-/// What LND says while it cannot serve yet, or no longer.
-const NOT_SERVING: [&str; 7] = [
-    "wallet locked",
-    "wallet not created",
-    "waiting to start",
-    "starting up",
-    "shutting down",
-    "unknown service",
-    "context canceled",
-];
+/// What LND says while it cannot serve yet, before it looks at a call.
+const NOT_YET_SERVING: [&str; 5] =
+    ["wallet locked", "wallet not created", "waiting to start", "starting up", "unknown service"];
+
+/// What LND says while it stops, perhaps in the middle of a call.
+const STOPPING: [&str; 2] = ["shutting down", "context canceled"];
 
 /// What LND says of a macaroon that it does not take for a call.
 const NOT_ALLOWED: [&str; 3] = ["permission denied", "macaroon", "verification failed"];
@@ -28,16 +24,31 @@ const NOT_FOUND: [&str; 2] = ["unable to locate invoice", "there are no existing
 pub(super) fn error(call: Call, status: &Status) -> LightningError {
     let said = said(status);
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+    if has_no_connection(status) || says(&NOT_YET_SERVING) {
+        return LightningError::Unreached(said);
+    }
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => LightningError::Permission { right: call.right(), said },
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted => {
             LightningError::Unavailable(said)
         }
-        _ if says(&NOT_SERVING) => LightningError::Unavailable(said),
+        _ if says(&STOPPING) => LightningError::Unavailable(said),
         _ if says(&NOT_ALLOWED) => LightningError::Permission { right: call.right(), said },
         _ if call == Call::AddInvoice => LightningError::Refused(said),
         _ => LightningError::Unavailable(said),
     }
+}
+
+/// Whether there was no connection to send the call on.
+fn has_no_connection(status: &Status) -> bool {
+    let mut cause: Option<&dyn Error> = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Whether a look-up ended because there is no such invoice.
@@ -69,6 +80,9 @@ mod tests {
             "waiting to start, RPC services not available",
             "the RPC server is in the process of starting up, but not yet ready to accept calls",
         ] {
+            assert!(matches!(of(Call::AddInvoice, text), LightningError::Unreached(_)), "{text}");
+        }
+        for text in ["server is shutting down", "context canceled"] {
             assert!(matches!(of(Call::AddInvoice, text), LightningError::Unavailable(_)), "{text}");
         }
         for text in [

@@ -41,6 +41,35 @@ pub(super) fn after(client: Client, after: u64) -> Settlements {
     }))
 }
 
+/// Whether any settlement has this index or a later one. The newest invoices come first: where settlements go on, one of
+/// them has it.
+pub(super) async fn reach(client: &mut Client, index: u64) -> Result<bool, LightningError> {
+    let mut index_offset = 0;
+    loop {
+        let request = ListInvoiceRequest {
+            index_offset,
+            num_max_invoices: PAGE,
+            reversed: true,
+            ..ListInvoiceRequest::default()
+        };
+        let page = call(Call::ListInvoices, client.list_invoices(request)).await?;
+        if page.invoices.iter().any(|invoice| last_index(invoice) >= index) {
+            return Ok(true);
+        }
+        let is_all = page.first_index_offset <= 1 || (index_offset > 0 && page.first_index_offset >= index_offset);
+        if is_all {
+            return Ok(false);
+        }
+        index_offset = page.first_index_offset;
+    }
+}
+
+/// The last index that the invoice was settled with: each payment of several to one invoice (AMP) has one. 0: none.
+pub(super) fn last_index(invoice: &LndInvoice) -> u64 {
+    let of_payments = invoice.amp_invoice_state.values().map(|payment| payment.settle_index).max();
+    invoice.settle_index.max(of_payments.unwrap_or_default())
+}
+
 /// Where a stream is.
 enum Place {
     /// Before everything.
