@@ -23,7 +23,7 @@ test-lnd: deps
 
 # The real binary, driven by clients that others wrote (npm, PyPI, curl, Chromium), which it installs into target/clients.
 test-clients: deps
-	cargo build --package sluice --bin sluice --example upload_and_pay
+	cargo build --package sluice --bin sluice --examples
 	e2e/clients/run
 
 check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)

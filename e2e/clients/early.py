@@ -10,12 +10,11 @@ import paid
 MIB = 1 << 20
 SIZES = [("1 B", 1), ("1 MiB", MIB), ("8 MiB", 8 * MIB), ("64 MiB", 64 * MIB)]
 REPEAT = int(os.environ.get("CLIENTS_REPEAT", "20"))
-REPEAT_LARGE = int(os.environ.get("CLIENTS_REPEAT_LARGE", "5"))
 # Only clients with this in their name.
 ONLY = os.environ.get("CLIENTS_ONLY", "")
 TIMEOUT_SECS = 240
 
-NODE, PYTHON = "early-node.mjs", "early-python.py"
+NODE, PYTHON, RUST = "early-node.mjs", "early-python.py", "early_reqwest"
 # Client as the table names it, the program and its name there, whether it can send Expect, and with which framing.
 LENGTH, NO_LENGTH = True, False
 CLIENTS = [
@@ -29,6 +28,8 @@ CLIENTS = [
     ("httpx, h2c", PYTHON, "httpx_h2c", [False, True], [LENGTH, NO_LENGTH]),
     ("aiohttp", PYTHON, "aiohttp", [False, True], [LENGTH, NO_LENGTH]),
     ("urllib", PYTHON, "urllib", [False, True], [LENGTH, NO_LENGTH]),
+    ("reqwest, HTTP/1.1", RUST, "reqwest", [False, True], [LENGTH, NO_LENGTH]),
+    ("reqwest, h2c", RUST, "reqwest_h2c", [False, True], [LENGTH, NO_LENGTH]),
 ]
 
 
@@ -52,10 +53,9 @@ def run(clients, results):
     cases = []
     for status, headers, code in refusals(clients):
         for name, size in SIZES:
-            repeat = REPEAT_LARGE if size > 8 * MIB else REPEAT
-            cell = {"size": size, "headers": headers, "status": status, "code": code, "repeat": repeat}
+            cell = {"size": size, "headers": headers, "status": status, "code": code, "repeat": REPEAT}
             cases.append((f"{status}: {name}", cell))
-    table = f"Answers before the body: {REPEAT} of each, {REPEAT_LARGE} of 64 MiB"
+    table = f"Answers before the body, {REPEAT} times each"
     before = clients.shop.payments()
     for name, program, client, expects, lengths in CLIENTS:
         for expect in expects:

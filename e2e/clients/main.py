@@ -24,10 +24,11 @@ def run(folder, shops, results):
     """Appends the servers that it starts to `shops`, for the caller to stop."""
     for max_upload_mb in (70, 1):
         shops.append(Sluice(BINARY, max_upload_mb))
-    clients = paid.Clients(*shops, folder, INSTALLED / "node/node_modules", sys.executable)
+    node_modules, examples = INSTALLED / "node/node_modules", BINARY.parent / "examples"
+    clients = paid.Clients(*shops, folder, node_modules, sys.executable, examples)
     try:
         if "browser" in PARTS or "programs" in PARTS:
-            clients.browser = Browser(INSTALLED / "node/node_modules")
+            clients.browser = Browser(node_modules)
         if "paid" in PARTS or "browser" in PARTS:
             paid.run(clients, results)
         if "sphinx" in PARTS:

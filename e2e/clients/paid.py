@@ -35,10 +35,12 @@ IN_BROWSER = [
 
 
 class Clients:
-    """Runs adapters. `node_modules` is where npm put its packages, `python` the interpreter with PyPI's."""
+    """Runs adapters. `node_modules` is where npm put its packages, `python` the interpreter with PyPI's, `examples`
+    where cargo put the programs in Rust."""
 
-    def __init__(self, shop, small_shop, folder, node_modules, python):
+    def __init__(self, shop, small_shop, folder, node_modules, python, examples):
         self.shop, self.small_shop, self.folder, self.python = shop, small_shop, folder, python
+        self.examples = examples
         self.browser = None
         # Node looks for packages beside the program, and above.
         self.adapters = folder / "adapters"
@@ -60,10 +62,9 @@ class Clients:
         """Gives what the adapter printed, or raises with why it did not."""
         if adapter.startswith("browser:"):
             return self.browser.run(adapter.removeprefix("browser:"), job, timeout)
-        command = ["node"] if adapter.endswith(".mjs") else [self.python]
-        done = subprocess.run(
-            [*command, self.adapters / adapter, json.dumps(job)], capture_output=True, text=True, timeout=timeout
-        )
+        starters = {".mjs": ["node", self.adapters / adapter], ".py": [self.python, self.adapters / adapter]}
+        command = starters.get(pathlib.Path(adapter).suffix, [self.examples / adapter])
+        done = subprocess.run([*command, json.dumps(job)], capture_output=True, text=True, timeout=timeout)
         if done.returncode != 0:
             words = done.stderr.strip().splitlines() or ["no word"]
             named = [line for line in words if "Error" in line or "Exception" in line]

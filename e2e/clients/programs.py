@@ -30,7 +30,7 @@ def run(clients, binary, results):
         "browser.html": lambda file: in_browser(clients, folder / "browser.html", file),
         "node.mjs": lambda file: command(clients, tools, "node", folder / "node.mjs", file),
         "python.py": lambda file: command(clients, tools, clients.python, folder / "python.py", file),
-        "rust.rs": lambda file: command(clients, tools, binary.parent / "examples/upload_and_pay", file),
+        "rust.rs": lambda file: command(clients, tools, clients.examples / "upload_and_pay", file),
         "cli.sh": lambda file: command(clients, tools, "bash", folder / "cli.sh", file),
     }
     for path in sorted((HERE / "programs").iterdir()):
