@@ -10,13 +10,13 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
 use sluice_common::{
+    clock::rfc3339,
     keys::MasterKeys,
     l402::{self, Challenge, Credential, Lapsed, MintError, PaymentHash, Permit},
     limits::{self, MAX_FORM_OVERHEAD_BYTES},
     network::Network,
     problem::Problem,
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     answer::Answer,
@@ -275,11 +275,6 @@ fn payment_required(
                 "valid_until": valid_until,
             }),
         )
-}
-
-fn rfc3339(unix_seconds: u64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp(i64::try_from(unix_seconds).ok()?).ok()?;
-    time.format(&Rfc3339).ok()
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use std::{
 };
 
 use serde_json::json;
-use sluice_common::network::Network;
+use sluice_common::{clock::rfc3339, network::Network};
 use sluice_gateway::ledger::{Payment, Sum};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::Format;
 
@@ -44,8 +43,8 @@ impl<'a> List<'a> {
     pub fn write(&mut self, payment: &Payment) -> io::Result<()> {
         let Payment { payment_hash, service, network, token_id, settled, first_used_at } = payment;
         let settled = settled.as_ref();
-        let settled_at = settled.map(|settled| rfc3339(settled.at));
-        let first_used_at = first_used_at.map(rfc3339);
+        let settled_at = settled.map(|settled| time(settled.at));
+        let first_used_at = first_used_at.map(time);
         match self.format {
             Format::Table => writeln!(
                 self.out,
@@ -138,12 +137,8 @@ fn sat(msat: u64) -> String {
     }
 }
 
-fn rfc3339(unix_secs: u64) -> String {
-    i64::try_from(unix_secs)
-        .ok()
-        .and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok())
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| unix_secs.to_string())
+fn time(unix_secs: u64) -> String {
+    rfc3339(unix_secs).unwrap_or_else(|| unix_secs.to_string())
 }
 
 /// A field of CSV: in quotes where it must be (RFC 4180 §2).

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use super::{
     Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
-    sql::{self, Bounds, to_i64},
+    sql::{self, Bounds},
 };
+use crate::db::to_i64;
 
 const MAX_CONNECTIONS: u32 = 4;
 

@@ -8,6 +8,7 @@ use sluice_common::{
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{Filter, Payment, Settled, Sum};
+use crate::db::to_i64;
 
 pub(super) const BOOK_SETTLEMENT: &str =
     "INSERT INTO payment (payment_hash, service, network, token_id, amount_msat, settled_at, node)
@@ -82,11 +83,6 @@ impl<'a> From<&'a Filter> for Bounds<'a> {
 /// The place of a payment in the list: what comes after it is greater. Everything comes after none.
 pub(super) fn place(payment: Option<&Payment>) -> (i64, &[u8]) {
     payment.map_or((-1, &[]), |payment| (to_i64(payment.time()), payment.payment_hash.as_bytes()))
-}
-
-/// What a number of the databases can hold of `value`. No amount and no time of a payment is beyond it.
-pub(super) fn to_i64(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 impl<'r, R> FromRow<'r, R> for Payment

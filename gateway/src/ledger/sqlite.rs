@@ -6,9 +6,9 @@ use sqlx::{query, query_as, query_scalar};
 
 use super::{
     Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
-    sql::{self, Bounds, to_i64},
+    sql::{self, Bounds},
 };
-use crate::db::GatewayDb;
+use crate::db::{GatewayDb, to_i64};
 
 #[async_trait]
 impl LedgerDb for GatewayDb {

@@ -6,11 +6,12 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::{StreamExt, future::join_all};
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef, Currency};
 use sluice_common::{
+    clock::unix_now,
     l402::{PaymentHash, Preimage},
     network::Network,
 };
@@ -63,10 +64,6 @@ fn order(memo: &str) -> InvoiceOrder {
 
 async fn invoice(node: &dyn LightningNode, memo: &str) -> Invoice {
     node.create_invoice(&order(memo)).await.unwrap()
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// The settlement of a paid invoice: a node may need a moment after its payer knows.

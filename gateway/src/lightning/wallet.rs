@@ -18,7 +18,7 @@ use tokio::{sync::watch, time::timeout};
 
 use self::keys::WalletKeys;
 use super::{Invoice, InvoiceOrder, LightningError, LightningNode, NodeInfo, Settlement, Settlements};
-use crate::db::GatewayDb;
+use crate::db::{GatewayDb, to_i64};
 
 /// What BOLT 11 implementations ask of the last hop. Nothing is routed here; wallets that read the invoice expect it.
 const MIN_FINAL_CLTV_EXPIRY_DELTA: u64 = 18;
@@ -262,11 +262,6 @@ impl FromRow<'_, SqliteRow> for Settlement {
             settled_at: number("settled_at")?,
         })
     }
-}
-
-/// What a number of SQLite can hold of `value`. No amount and no time of an invoice is beyond it.
-fn to_i64(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn unix_secs(time: SystemTime) -> u64 {
