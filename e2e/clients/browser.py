@@ -8,6 +8,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import urllib.request
@@ -15,6 +16,15 @@ import urllib.request
 HERE = pathlib.Path(__file__).parent
 # How long the page waits for a job before it asks again.
 POLL_SECS = 10
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        # A page that was closed waits for no answer.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Browser:
@@ -30,8 +40,7 @@ class Browser:
             "/lightning-tools-9.js": (node_modules / "@getalby/lightning-tools/dist/esm/402/l402.js").read_bytes(),
             "/lightning-tools-6.js": (node_modules / "lightning-tools-6/dist/esm/l402.js").read_bytes(),
         }
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), self._handler())
         self.origin = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.profile = tempfile.mkdtemp(prefix="clients-chromium-")
