@@ -7,10 +7,10 @@ use time::OffsetDateTime;
 use super::{media, rows};
 use crate::{
     db::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload, Media,
-        NewUpload, PaidUse, Sealing, TokenUse, UseCounter,
+        BeginError, CommitError, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload, Media, NewUpload,
+        PaidUse, TokenUse, UseCounter,
     },
-    store::{BlobStore, StoreError, StoreKind},
+    store::{BlobStore, StoreKind},
 };
 
 /// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
@@ -117,7 +117,7 @@ pub(super) async fn finish(
     let sealing = rows::sealing(&pending)?;
     charge(tx, upload, now).await?;
     match media::stored(tx, upload.muid).await? {
-        Some(older) if is_sealed_like(&older, sealing.as_ref()) && is_whole(&older, store).await? => {
+        Some(older) if older.can_stand_for(upload, sealing.as_ref(), store).await? => {
             discard(tx, upload.content).await?;
         }
         older => {
@@ -133,18 +133,6 @@ pub(super) async fn finish(
         }
     }
     Ok(media::save(tx, upload, now).await?)
-}
-
-/// Whether both are sealed under the same key, or neither is. A key that is not this upload's may be one that nobody has
-/// any more.
-fn is_sealed_like(copy: &Content, sealing: Option<&Sealing>) -> bool {
-    let key = |sealing: Option<&Sealing>| sealing.map(|sealing| sealing.key_fingerprint.clone());
-    key(copy.sealing.as_ref()) == key(sealing)
-}
-
-/// Whether a stored copy can be read from `store` as it was written.
-async fn is_whole(copy: &Content, store: &dyn BlobStore) -> Result<bool, StoreError> {
-    Ok(copy.store == store.kind() && store.len(&copy.store_key).await? == Some(copy.stored_len()))
 }
 
 /// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.
