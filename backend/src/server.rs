@@ -28,7 +28,7 @@ use tower::ServiceExt;
 
 use crate::{
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    db::{DbError, SqliteDatabase},
+    db::{Database, DbError, SqliteDatabase},
     keys::{self, KeysError},
     router::router,
     state::App,
@@ -89,7 +89,7 @@ impl Server {
     /// Opens database and store, checks the keys, and serves until `shutdown`. When it returns, it answers requests.
     pub async fn start(config: BackendConfig, shutdown: CancellationToken) -> Result<Running, StartError> {
         let DatabaseConfig::Sqlite { path } = &config.database;
-        let database = Arc::new(SqliteDatabase::open(path).await?);
+        let database: Arc<dyn Database> = Arc::new(SqliteDatabase::open(path).await?);
         let started = Self::start_with(Arc::clone(&database), config, shutdown).await;
         if started.is_err() {
             database.close().await;
@@ -98,7 +98,7 @@ impl Server {
     }
 
     async fn start_with(
-        database: Arc<SqliteDatabase>,
+        database: Arc<dyn Database>,
         config: BackendConfig,
         shutdown: CancellationToken,
     ) -> Result<Running, StartError> {
@@ -110,7 +110,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
 
-        let app = Arc::new(App::new(&config, Arc::clone(&database) as _, Arc::clone(&store)));
+        let app = Arc::new(App::new(&config, Arc::clone(&database), Arc::clone(&store)));
         let sweeping = sweeper::run(Arc::clone(&app.db), store, config.timeouts.sweep, shutdown.clone());
         let sweeper = tokio::spawn(sweeping);
         let task = tokio::spawn(async move {
