@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, network::Network, secret::Secret};
 
-use crate::auth::JwtKey;
+use crate::{auth::JwtKey, db::PostgresConfig};
 
 /// Everything that the media server is started with.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub enum DatabaseConfig {
         /// Its path.
         path: PathBuf,
     },
+    /// PostgreSQL, which several media servers can share.
+    Postgres(PostgresConfig),
 }
 
 /// Where the bytes are.

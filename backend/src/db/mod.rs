@@ -9,7 +9,7 @@ mod quota;
 mod search;
 mod sqlite;
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
@@ -27,7 +27,18 @@ pub use self::{
     quota::{OverQuota, Quota, Usage},
     sqlite::SqliteDatabase,
 };
-use crate::store::{BlobStore, StoreKind};
+use crate::{
+    config::DatabaseConfig,
+    store::{BlobStore, StoreKind},
+};
+
+/// Opens the database that is configured, and brings its tables up to date.
+pub async fn open(config: &DatabaseConfig) -> Result<Arc<dyn Database>, DbError> {
+    Ok(match config {
+        DatabaseConfig::Sqlite { path } => Arc::new(SqliteDatabase::open(path).await?),
+        DatabaseConfig::Postgres(config) => Arc::new(PostgresDatabase::open(config).await?),
+    })
+}
 
 /// The rows of the media server. Times are the caller's, so that a test can set the clock. Every implementation passes
 /// the same contract suite.
