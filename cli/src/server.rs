@@ -201,6 +201,7 @@ pub(crate) fn backend_config(
             restricted: backend.restrict_upload_size,
             max_free_upload_mb: backend.max_free_upload_size_mb,
         },
+        quota: backend.quota(),
         terms: settings.media_terms()?,
         master_keys,
         network,

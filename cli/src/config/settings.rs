@@ -8,7 +8,11 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sluice_common::{l402::UnknownCaveats, limits::FreeUploads};
+use sluice_backend::db::Quota;
+use sluice_common::{
+    l402::UnknownCaveats,
+    limits::{BYTES_PER_MB, FreeUploads},
+};
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
@@ -176,6 +180,12 @@ pub struct BackendSettings {
     pub restrict_upload_size: bool,
     /// The largest free upload where they are limited.
     pub max_free_upload_size_mb: u64,
+    /// The most MB of all files of one owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_mb: Option<u64>,
+    /// The most files of one owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_files: Option<u64>,
 }
 
 /// The kinds of stores.
@@ -249,6 +259,19 @@ impl Default for BackendSettings {
             local_dir: None,
             restrict_upload_size: free.restricted,
             max_free_upload_size_mb: free.max_free_upload_mb,
+            quota_mb: None,
+            quota_files: None,
+        }
+    }
+}
+
+impl BackendSettings {
+    /// How much each owner may have.
+    pub fn quota(&self) -> Quota {
+        let bounded = |max: Option<u64>| max.filter(|&max| max > 0);
+        Quota {
+            max_bytes: bounded(self.quota_mb).map(|mb| mb.saturating_mul(BYTES_PER_MB)),
+            max_files: bounded(self.quota_files),
         }
     }
 }
