@@ -105,6 +105,13 @@ impl PostgresDatabase {
         Ok(Self { pool, legacy_public: config.legacy_public, call_timeout })
     }
 
+    /// How the database goes about a search: `EXPLAIN (ANALYZE, BUFFERS)`, line by line.
+    pub async fn search_plan(&self, term: &str, now: OffsetDateTime) -> Result<Vec<String>, DbError> {
+        let search = Search::parse(term);
+        self.bounded(async { search::plan(&mut *self.pool.acquire().await?, &search, now, self.legacy_public).await })
+            .await
+    }
+
     async fn bounded<T, E: From<DbError>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         timeout(self.call_timeout, call).await.unwrap_or_else(|_| Err(DbError::Timeout(self.call_timeout).into()))
     }
