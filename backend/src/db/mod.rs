@@ -18,7 +18,7 @@ pub use self::{
         BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, KeyUse, LegacyCopy,
         Media, NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse, UseCounter,
     },
-    postgres::{PostgresConfig, PostgresDatabase},
+    postgres::{PostgresConfig, PostgresDatabase, PostgresState},
     sqlite::SqliteDatabase,
 };
 use crate::{

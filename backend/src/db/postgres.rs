@@ -54,6 +54,22 @@ impl PostgresConfig {
             legacy_public: true,
         }
     }
+
+    /// Whether the URL can be read. Asks nobody.
+    pub fn check(&self) -> Result<(), DbError> {
+        connect_options(&self.url).map(drop)
+    }
+}
+
+/// What is in a PostgreSQL database before a media server starts on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostgresState {
+    /// A media server's tables.
+    Ours,
+    /// The table that sphinx-meme made, which the first start adopts.
+    Legacy,
+    /// Nothing of either.
+    Empty,
 }
 
 /// The rows in a PostgreSQL database. It may go away and come back.
@@ -98,6 +114,24 @@ impl PostgresDatabase {
             .connect_lazy_with(options);
         let call_timeout = acquire_timeout + statement_timeout * 2;
         Ok(Self { pool, legacy_public: config.legacy_public, call_timeout })
+    }
+
+    /// Says what is in a database, and changes nothing in it.
+    pub async fn look(config: &PostgresConfig) -> Result<PostgresState, DbError> {
+        let look = async {
+            let mut connection = connect_options(&config.url)?.connect().await?;
+            let query =
+                "SELECT to_regclass('_sluice_backend_migrations') IS NOT NULL, to_regclass('media') IS NOT NULL";
+            let there: (bool, bool) = sqlx::query_as(query).fetch_one(&mut connection).await?;
+            connection.close().await?;
+            Ok(match there {
+                (true, _) => PostgresState::Ours,
+                (false, true) => PostgresState::Legacy,
+                (false, false) => PostgresState::Empty,
+            })
+        };
+        let limit = config.acquire_timeout;
+        timeout(limit, look).await.unwrap_or(Err(DbError::Timeout(limit)))
     }
 
     async fn bounded<T, E: From<DbError>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {

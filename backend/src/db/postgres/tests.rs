@@ -90,7 +90,11 @@ async fn adopts_the_table_of_sphinx_meme_and_gives_it_back() {
     let (url, legacy) = legacy().await;
     let (rows, shape) = (rows_of(&legacy, ALL_MEDIA).await, shape_of_media(&legacy).await);
     assert_eq!(rows.len(), 7);
+    let look = async |url: &Secret<String>| PostgresDatabase::look(&PostgresConfig::new(url.clone())).await.unwrap();
+    assert_eq!(look(&url).await, PostgresState::Legacy);
+    assert_eq!(look(&Secret::new(postgres::database())).await, PostgresState::Empty);
     let database = open(&url).await;
+    assert_eq!(look(&url).await, PostgresState::Ours);
     assert_eq!(database.of_unknown_publicity().await.unwrap(), 7);
     let copies = database.legacy_copies(None, 100).await.unwrap();
     assert_eq!(copies.len(), 7);
