@@ -7,9 +7,10 @@ mod uploads;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use percent_encoding::percent_decode_str;
 use sluice_common::{muid::Muid, secret::Secret};
 use sqlx::{
     ConnectOptions, Connection, PgPool,
@@ -55,7 +56,7 @@ impl PostgresConfig {
         }
     }
 
-    /// Whether the URL can be read. Asks nobody.
+    /// Whether the URL can be read, and the files that it names. Asks nobody.
     pub fn check(&self) -> Result<(), DbError> {
         connect_options(&self.url).map(drop)
     }
@@ -143,8 +144,21 @@ impl PostgresDatabase {
 fn connect_options(url: &Secret<String>) -> Result<PgConnectOptions, DbError> {
     let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
     let options: PgConnectOptions = url.expose().parse().ok().filter(|_| is_ours).ok_or(DbError::Url)?;
+    // Else one that is missing would look like a server that is.
+    for path in tls_files(url.expose()) {
+        std::fs::File::open(&path).map_err(|source| DbError::TlsFile { path, source })?;
+    }
     // What is bound to a statement may be nobody else's business: no statement is logged.
     Ok(options.application_name("sluice-backend").disable_statement_logging())
+}
+
+/// The files that a URL names for TLS. sqlx takes the text of a certificate in their place, too.
+fn tls_files(url: &str) -> Vec<PathBuf> {
+    const NAMES: [&str; 7] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| NAMES.contains(name));
+    let paths = values.map(|(_, path)| percent_decode_str(path).decode_utf8_lossy().into_owned());
+    paths.filter(|path| !path.contains("-----BEGIN")).map(PathBuf::from).collect()
 }
 
 /// What makes the tables. It has its own table for what ran, and passes over what a newer program ran: migrations only

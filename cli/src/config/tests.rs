@@ -405,7 +405,7 @@ fn says_what_an_lnd_node_lacks() {
 
 #[test]
 fn the_media_servers_rows_can_be_in_postgres() {
-    let url = "postgres://u:hunter2@h/d?sslmode=verify-full&sslrootcert=/ca.pem";
+    let url = "postgres://u:hunter2@h/d?sslmode=verify-full&sslrootcert=/dev/null";
     let config = |settings: Settings| match settings.backend_database_config().unwrap() {
         DatabaseConfig::Postgres(config) => config,
         sqlite => panic!("{sqlite:?}"),
@@ -421,6 +421,8 @@ fn the_media_servers_rows_can_be_in_postgres() {
     let config = config(load_file(file).unwrap());
     assert_eq!((config.max_connections, config.acquire_timeout.as_secs()), (3, 2));
     assert_eq!((config.statement_timeout.as_secs(), config.legacy_public), (7, false));
+    let error = error_of(load_env(&[("DATABASE_URL", "postgres://u:hunter2@h/d?sslrootcert=nowhere.pem")]));
+    assert!(error.contains("nowhere.pem: No such file") && !error.contains("hunter2"), "{error}");
     for zero in ["database_max_connections", "database_acquire_timeout_secs", "database_statement_timeout_secs"] {
         assert!(load_file(&format!("[backend]\n{zero} = 0")).is_err());
     }
