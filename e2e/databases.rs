@@ -4,7 +4,12 @@ use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use sluice_testing::postgres::{self, PostgresServer};
 
-use crate::support::{MIB, SINGLE_USE, Sluice, authorized, bytes, eventually};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{MIB, SINGLE_USE, Sluice, authorized, bytes, eventually, form, raw};
 
 /// Configuration with the media server's rows there, and little patience.
 fn on(url: &str) -> String {
@@ -74,6 +79,33 @@ async fn a_database_that_goes_away_and_comes_back_costs_nobody_anything() {
     .await;
     let log = sluice.log();
     assert!(log.contains("the database cannot be reached; waiting for it") && log.contains("the database is there"));
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn an_upload_under_way_outlives_an_outage() {
+    let server = PostgresServer::start();
+    let sluice = Sluice::start_with(&on(&server.database())).await;
+    let credential = sluice.buy().await;
+    let file = bytes(4 * MIB, 1);
+    let (content_type, body) = form::with_file(&file);
+    let head = raw::upload_head(&credential, &content_type, body.len());
+    let mut client = TcpStream::connect(sluice.address()).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&body[..body.len() / 2]).await.unwrap();
+    eventually("the upload is under way", async || {
+        (sluice.token_state(&credential).await["reason"] == "upload_in_progress").then_some(())
+    })
+    .await;
+    server.stop();
+    assert_is_away(sluice.upload(&credential, &file).await).await;
+    server.start_again();
+    client.write_all(&body[body.len() / 2..]).await.unwrap();
+    let mut answer = vec![0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200");
+    assert_eq!(sluice.token_state(&credential).await["reason"], "used_up");
+    assert_eq!(sluice.stored_files().len(), 1);
     sluice.finish().await;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Most tests take [`database`]: one server a test run, and a database for each test that asks. A test that takes its
 //! server away has a [`PostgresServer`] of its own. What fails here fails the test: these functions panic.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -155,7 +155,7 @@ pub(crate) async fn takes_any_text(db: &dyn Database) {
     assert_eq!((stored.tags.len(), stored.tags[2].as_str()), (3, "NULL"));
     assert_eq!(server.owned(1, 1).await, Some(stored));
     for owner in [Owner::from_text(strange.to_owned()), Owner::from_text(String::new())] {
-        assert_eq!(db.all_owned(&[owner.clone()]).await.unwrap(), []);
+        assert_eq!(db.all_owned(std::slice::from_ref(&owner)).await.unwrap(), []);
         assert!(db.media(muid(1), &[owner]).await.unwrap().is_some());
     }
 }
