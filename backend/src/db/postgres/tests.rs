@@ -164,7 +164,11 @@ async fn adopts_the_table_of_sphinx_meme_and_gives_it_back() {
     let (url, legacy) = legacy().await;
     let (rows, shape) = (rows_of(&legacy, ALL_MEDIA).await, shape_of_media(&legacy).await);
     assert_eq!(rows.len(), 7);
+    let look = async |url: &Secret<String>| PostgresDatabase::look(&PostgresConfig::new(url.clone())).await.unwrap();
+    assert_eq!(look(&url).await, PostgresState::Legacy);
+    assert_eq!(look(&Secret::new(postgres::database())).await, PostgresState::Empty);
     let database = open(&url).await;
+    assert_eq!(look(&url).await, PostgresState::Ours);
     assert_eq!(database.of_unknown_publicity().await.unwrap(), 7);
     let copies = database.legacy_copies(None, 100).await.unwrap();
     assert_eq!(copies.len(), 7);
@@ -414,4 +418,41 @@ async fn says_why_it_cannot_be_opened_and_no_password() {
     let nowhere = postgres::database().replace("/test_", "/no_");
     let error = PostgresDatabase::open(&PostgresConfig::new(Secret::new(nowhere))).await.unwrap_err();
     assert!(!error.is_away() && error.to_string().contains("does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn tls_is_as_the_url_says() {
+    let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/postgres-tls");
+    let pem = |name: &str| std::fs::read_to_string(format!("{testdata}/{name}")).unwrap();
+    let (server, port) = postgres::PostgresServer::start_with_tls(&pem("server.pem"), &pem("server.key"));
+    let database = server.database();
+    let name = database.split_once('?').unwrap().0.rsplit_once('/').unwrap().1;
+    let open = async |host: &str, query: &str| {
+        let url = format!("postgres://postgres@{host}:{port}/{name}?{query}");
+        PostgresDatabase::open(&PostgresConfig::new(Secret::new(url))).await
+    };
+    // The certificate is for localhost.
+    for (host, query, encrypted) in [
+        ("localhost", format!("sslmode=verify-full&sslrootcert={testdata}/ca.pem"), true),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={testdata}/ca.pem"), true),
+        ("127.0.0.1", "sslmode=require".to_owned(), true),
+        ("127.0.0.1", String::new(), true),
+        ("127.0.0.1", "sslmode=disable".to_owned(), false),
+    ] {
+        let database = open(host, &query).await.unwrap_or_else(|error| panic!("{host} {query}: {error}"));
+        let ssl = sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
+        assert_eq!(ssl.fetch_one(&database.pool).await.ok(), Some(encrypted), "{host} {query}");
+    }
+    for (host, query) in [
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={testdata}/ca.pem")),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={testdata}/other-ca.pem")),
+        ("localhost", "sslmode=verify-ca".to_owned()),
+    ] {
+        let error = open(host, &query).await.expect_err(&query);
+        assert!(error.to_string().contains("certificate"), "{host} {query}: {error}");
+        // Nobody is to wait for what does not mend itself.
+        assert!(!error.is_away(), "{host} {query}: {error:?}");
+    }
+    let error = open("localhost", "sslmode=verify-full&sslrootcert=/nowhere.pem").await.unwrap_err();
+    assert!(!error.is_away() && error.to_string().contains("/nowhere.pem"), "{error:?}");
 }
