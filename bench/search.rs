@@ -100,7 +100,7 @@ impl Iterator for Rows {
             tags: if unnamed { vec![] } else { vec![self.word(), self.word()] },
             price,
             public: self.random.random_ratio(6, 10),
-            template: n % 10_000 == 0,
+            template: n.is_multiple_of(10_000),
             created_micros: 1_700_000_000_000_000 + n as i64 * 10_000_000,
         })
     }

@@ -154,6 +154,19 @@ fn the_names_that_sphinx_meme_knows_work() {
 }
 
 #[test]
+fn a_quota_is_of_bytes_and_files_and_nought_is_none() {
+    use sluice_backend::db::Quota;
+    let quota = |file: &str| {
+        load_with(file, &[], &Flags::default(), Parts::Backend).map(|settings| settings.backend.quota())
+    };
+    assert_eq!(quota("").unwrap(), Quota::default());
+    assert_eq!(quota("[backend]\nquota_mb = 0\nquota_files = 0").unwrap(), Quota::default());
+    let both = Quota { max_bytes: Some(3 * 1_048_576), max_files: Some(7) };
+    assert_eq!(quota("[backend]\nquota_mb = 3\nquota_files = 7").unwrap(), both);
+    assert!(quota("[backend]\nquota_mb = -1").is_err());
+}
+
+#[test]
 fn nothing_in_a_variable_counts_as_not_set_but_for_keys() {
     let names = ["HOST", "DATABASE_URL", "STORAGE_MODE", "LOCAL_DIR", "RESTRICT_UPLOAD_SIZE", "SLUICE_LOG"];
     assert_eq!(load_env(&names.map(|name| (name, ""))).unwrap(), Settings::default());
