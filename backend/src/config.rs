@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, network::Network, secret::Secret};
 
-use crate::auth::JwtKey;
+use crate::{
+    auth::JwtKey,
+    db::{PostgresConfig, Quota},
+};
 
 /// Everything that the media server is started with.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub struct BackendConfig {
     pub store: StoreConfig,
     /// The limits of the upload routes that cost nothing.
     pub free_uploads: FreeUploads,
+    /// How much each owner may have.
+    pub quota: Quota,
     /// What the tokens for `/largefile` are checked against: the terms of the service that the gateway sells.
     pub terms: ServiceTerms,
     /// What tokens were minted under (`SLUICE_MASTER_KEYS`): the gateway's.
@@ -39,6 +44,8 @@ pub enum DatabaseConfig {
         /// Its path.
         path: PathBuf,
     },
+    /// PostgreSQL, which several media servers can share.
+    Postgres(PostgresConfig),
 }
 
 /// Where the bytes are.

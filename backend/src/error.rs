@@ -12,10 +12,16 @@ use sluice_common::{
     problem::{self, Problem},
 };
 
-use crate::{auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, upload::UploadError};
+use crate::{
+    auth::InvalidLogin, db::DbError, download::DownloadError, legacy::LegacyError, login::AnswerError,
+    upload::UploadError,
+};
 
 /// How long a client should wait for an upload of its token that is under way, in seconds.
 const RETRY_AFTER_SECS: u16 = 2;
+
+/// How long a client should wait for a database that is away, in seconds.
+const RETRY_AFTER_DATABASE_SECS: u16 = 5;
 
 /// Why a genuine token stores nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +130,9 @@ pub enum ApiError {
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// The server has started, and its database is not there yet.
+    #[error("the server is starting: its database is not there yet")]
+    Waiting,
     /// A login could not be signed.
     #[error("a login could not be signed: {0}")]
     SignLogin(#[from] jsonwebtoken::errors::Error),
@@ -152,6 +161,7 @@ impl ApiError {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
                     .detail("the database cannot be asked now");
             }
+            Self::Waiting => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::SignLogin(_) => return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::LoginRequired => (StatusCode::UNAUTHORIZED, "login_required"),
             Self::InvalidLogin(_) => (StatusCode::UNAUTHORIZED, "invalid_login"),
@@ -193,10 +203,26 @@ impl ApiError {
         match self {
             Self::Blocked(Blocked::UploadInProgress) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
             Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
+            Self::Waiting => Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into())),
+            Self::Db(error) | Self::Upload(UploadError::Db(error)) if error.is_away() => {
+                Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into()))
+            }
             Self::RangeNotSatisfiable { size } => {
                 Some((CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}")).ok()?))
             }
             _ => None,
+        }
+    }
+}
+
+impl From<LegacyError> for ApiError {
+    fn from(error: LegacyError) -> Self {
+        match error {
+            // The start has named it in the log.
+            LegacyError::Missing => Self::NoSuchFile,
+            LegacyError::Db(error) => Self::Db(error),
+            LegacyError::Store(error) => Self::Download(error.into()),
+            error => Self::Download(DownloadError::Legacy(error)),
         }
     }
 }

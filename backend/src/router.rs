@@ -13,9 +13,10 @@ use http::header::CACHE_CONTROL;
 
 use crate::{
     cache::CachePolicy,
+    config::BackendConfig,
     error::ApiError,
     routes::{ask, file, largefile, media, mymedia, ping, public, verify},
-    state::App,
+    state::{App, drains},
     upload::drain::drain_unread,
 };
 
@@ -45,6 +46,16 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(drains, drain_unread))
         .layer(from_fn(finish))
         .with_state(app)
+}
+
+/// What answers while the database was not reached yet.
+pub fn waiting(config: &BackendConfig) -> Router {
+    Router::new()
+        .route("/ping", get(ping::get))
+        .fallback(async || ApiError::Waiting)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn_with_state(drains(&config.terms, config.free_uploads), drain_unread))
+        .layer(from_fn(finish))
 }
 
 /// Logs the request by its route alone: paths hold media tokens, queries logins. What says nothing of caches is kept by

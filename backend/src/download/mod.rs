@@ -29,6 +29,7 @@ use crate::{
     cache::CachePolicy,
     db::{Content, Media},
     error::ApiError,
+    legacy::LegacyError,
     state::App,
     store::{BlobStream, StoreError},
 };
@@ -36,6 +37,9 @@ use crate::{
 /// Why a file that somebody may read cannot be sent. All of them are our fault.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
+    /// A copy that sphinx-meme left cannot be read.
+    #[error(transparent)]
+    Legacy(LegacyError),
     /// The file's row has no copy.
     #[error("a file has no stored copy")]
     NoCopy,
@@ -83,7 +87,7 @@ pub async fn respond(
         Outcome::Proceed => {}
     }
 
-    let content = app.db.content(media.muid).await?.ok_or(DownloadError::NoCopy)?;
+    let content = app.content(media.muid).await?.ok_or(DownloadError::NoCopy)?;
     let whole = 0..content.size;
     let part = match method == Method::GET && validators.allow_part(request) {
         true => range::requested(request, content.size),
@@ -110,7 +114,8 @@ fn some((name, value): (HeaderName, Option<HeaderValue>)) -> Option<(HeaderName,
 
 /// What a browser needs to know to save the file, and to do nothing else with it.
 fn describe(media: &Media, len: u64, headers: &mut HeaderMap) {
-    let mime = HeaderValue::try_from(&media.mime).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let known = HeaderValue::try_from(&media.mime).ok().filter(|mime| !mime.is_empty());
+    let mime = known.unwrap_or(HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_TYPE, mime);
     headers.insert(CONTENT_LENGTH, len.into());
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -4,6 +4,7 @@
 mod downloads;
 mod http2;
 mod largefile;
+mod legacy;
 mod login;
 mod logs;
 mod media;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use sluice_backend::{
     auth::{JwtKey, User},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    db::SqliteDatabase,
+    db,
     router::router,
     state::App,
     store::LocalStore,
@@ -51,6 +51,7 @@ pub fn config(dir: &TempDir) -> BackendConfig {
         database: DatabaseConfig::Sqlite { path: dir.path().join("backend.sqlite") },
         store: StoreConfig::Local { dir: dir.path().join("files"), encryption_key: Some(Secret::new([5; 32])) },
         free_uploads: FreeUploads::default(),
+        quota: db::Quota::default(),
         terms: terms(),
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([6; 32]), 0)]).unwrap(),
         network: Network::TestWallet,
@@ -145,9 +146,8 @@ impl Server {
 }
 
 async fn open(config: &BackendConfig) -> (Arc<App>, Router) {
-    let DatabaseConfig::Sqlite { path } = &config.database;
     let StoreConfig::Local { dir, .. } = &config.store;
-    let db = Arc::new(SqliteDatabase::open(path).await.unwrap());
+    let db = db::open(&config.database).await.unwrap();
     let app = Arc::new(App::new(config, db, Arc::new(LocalStore::open(dir).unwrap())));
     (Arc::clone(&app), router(app))
 }

@@ -28,9 +28,9 @@ pub enum Invalid {
     /// A store that this version cannot use.
     #[error("[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\"")]
     S3,
-    /// A database that this version's backend cannot use.
-    #[error("[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH")]
-    BackendPostgres,
+    /// A database that cannot be asked.
+    #[error("[backend] database_url (DATABASE_URL): {0}")]
+    BackendDatabase(#[source] sluice_backend::db::DbError),
     /// Play money for everyone.
     #[error(
         "the embedded wallet is no real money: with it, {0} listens on {1}, where others can reach it; \
@@ -66,8 +66,8 @@ pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
     if parts.has_backend() && settings.backend.storage_mode == StorageMode::S3 {
         return Err(Invalid::S3);
     }
-    if parts.has_backend() && settings.backend_database().sqlite_path().is_none() {
-        return Err(Invalid::BackendPostgres);
+    if parts.has_backend() {
+        settings.backend_database_config()?;
     }
     let host = settings.host();
     if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
