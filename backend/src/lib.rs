@@ -8,6 +8,7 @@ pub mod download;
 pub mod error;
 pub mod keys;
 pub mod login;
+pub mod pictures;
 pub mod router;
 pub mod routes;
 pub mod server;
