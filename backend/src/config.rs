@@ -27,8 +27,21 @@ pub struct BackendConfig {
     pub master_keys: MasterKeys,
     /// The network that tokens were paid on.
     pub network: Network,
+    /// Looks up podcasts (`PODCAST_INDEX_KEY`, `PODCAST_INDEX_SECRET`); none: `/podcast` finds nothing.
+    pub podcast_index: Option<PodcastIndexConfig>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+}
+
+/// Who this server is to the Podcast Index.
+#[derive(Debug, Clone)]
+pub struct PodcastIndexConfig {
+    /// Where the API is: what stands before `/episodes/byfeedurl`.
+    pub base_url: String,
+    /// The API key; visible ASCII.
+    pub key: String,
+    /// What belongs to the key.
+    pub secret: Secret<String>,
 }
 
 /// Where the rows are.

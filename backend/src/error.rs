@@ -12,7 +12,10 @@ use sluice_common::{
     problem::{self, Problem},
 };
 
-use crate::{auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, upload::UploadError};
+use crate::{
+    auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, podcast::PodcastError,
+    upload::UploadError,
+};
 
 /// How long a client should wait for an upload of its token that is under way, in seconds.
 const RETRY_AFTER_SECS: u16 = 2;
@@ -121,6 +124,9 @@ pub enum ApiError {
     /// The file cannot be read.
     #[error(transparent)]
     Download(#[from] DownloadError),
+    /// There is no episode of the podcast.
+    #[error(transparent)]
+    Podcast(#[from] PodcastError),
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -152,6 +158,16 @@ impl ApiError {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
                     .detail("the database cannot be asked now");
             }
+            Self::Podcast(error) => match error {
+                PodcastError::NotConfigured => (StatusCode::NOT_FOUND, "podcasts_not_configured"),
+                PodcastError::InvalidUrl => (StatusCode::BAD_REQUEST, "invalid_query"),
+                PodcastError::NoEpisode => (StatusCode::NOT_FOUND, "no_such_episode"),
+                PodcastError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "podcasts_busy"),
+                _ => {
+                    return Problem::new(StatusCode::BAD_GATEWAY, "podcast_index_unavailable")
+                        .detail("the Podcast Index cannot be asked now");
+                }
+            },
             Self::SignLogin(_) => return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::LoginRequired => (StatusCode::UNAUTHORIZED, "login_required"),
             Self::InvalidLogin(_) => (StatusCode::UNAUTHORIZED, "invalid_login"),
@@ -185,7 +201,14 @@ impl ApiError {
 
     /// Whether it is our fault, and nobody logged it yet.
     fn is_internal(&self) -> bool {
-        matches!(self, Self::Download(_) | Self::Db(_) | Self::SignLogin(_))
+        use PodcastError::{Answer, AnswerTooLong, Refused, Unreachable};
+        matches!(
+            self,
+            Self::Download(_)
+                | Self::Db(_)
+                | Self::SignLogin(_)
+                | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
+        )
     }
 
     /// A header that goes with it.
@@ -193,6 +216,7 @@ impl ApiError {
         match self {
             Self::Blocked(Blocked::UploadInProgress) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
             Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
+            Self::Podcast(PodcastError::Busy) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
             Self::RangeNotSatisfiable { size } => {
                 Some((CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}")).ok()?))
             }

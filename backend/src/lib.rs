@@ -9,6 +9,7 @@ pub mod error;
 pub mod keys;
 pub mod login;
 pub mod pictures;
+pub mod podcast;
 pub mod router;
 pub mod routes;
 pub mod server;

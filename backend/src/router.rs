@@ -14,7 +14,7 @@ use http::header::CACHE_CONTROL;
 use crate::{
     cache::CachePolicy,
     error::ApiError,
-    routes::{ask, file, largefile, media, mymedia, ping, public, verify},
+    routes::{ask, file, largefile, media, mymedia, ping, podcast, public, verify},
     state::App,
     upload::drain::drain_unread,
 };
@@ -38,6 +38,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/mymedia", get(mymedia::list))
         .route("/mymedia/{muid}", get(mymedia::get))
         .route("/ping", get(ping::get))
+        .route("/podcast", get(podcast::get))
         .fallback(async || ApiError::NoSuchRoute)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         // Of extractors that collect a body; uploads are streamed and counted.

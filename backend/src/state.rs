@@ -10,6 +10,7 @@ use crate::{
     db::Database,
     keys,
     login::Challenges,
+    podcast::PodcastIndex,
     store::BlobStore,
     upload::{
         SealingKey, Uploads,
@@ -41,6 +42,8 @@ pub struct App {
     pub master_keys: MasterKeys,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// Looks up podcasts.
+    pub podcasts: PodcastIndex,
 }
 
 impl App {
@@ -60,6 +63,7 @@ impl App {
             terms: config.terms.clone(),
             master_keys: config.master_keys.clone(),
             network: config.network,
+            podcasts: PodcastIndex::new(config.podcast_index.clone()),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod largefile;
 pub mod media;
 pub mod mymedia;
 pub mod ping;
+pub mod podcast;
 pub mod public;
 pub mod verify;
 

@@ -8,6 +8,7 @@ mod login;
 mod logs;
 mod media;
 mod media_tokens;
+mod podcast;
 mod server;
 mod support;
 mod uploads;
