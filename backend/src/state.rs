@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, network::Network};
+use sluice_common::{
+    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, network::Network,
+};
 
 use crate::{
     auth::Logins,
@@ -42,6 +44,8 @@ pub struct App {
     pub master_keys: MasterKeys,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// The nodes that may add templates; none: any that is logged in and may write.
+    pub template_uploaders: Option<Vec<NodeKey>>,
     /// Looks up podcasts.
     pub podcasts: PodcastIndex,
 }
@@ -63,6 +67,7 @@ impl App {
             terms: config.terms.clone(),
             master_keys: config.master_keys.clone(),
             network: config.network,
+            template_uploaders: config.template_uploaders.clone(),
             podcasts: PodcastIndex::new(config.podcast_index.clone()),
         }
     }

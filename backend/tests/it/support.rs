@@ -54,6 +54,7 @@ pub fn config(dir: &TempDir) -> BackendConfig {
         terms: terms(),
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([6; 32]), 0)]).unwrap(),
         network: Network::TestWallet,
+        template_uploaders: None,
         podcast_index: None,
         timeouts: Timeouts::default(),
     }
