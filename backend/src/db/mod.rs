@@ -3,7 +3,12 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod model;
+mod page;
+mod quota;
+mod search;
 mod sqlite;
+
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
@@ -11,9 +16,12 @@ use time::OffsetDateTime;
 
 pub use self::{
     model::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, KeyUse, Media,
-        NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse, UseCounter,
+        BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, FinishedVariant,
+        KeyUse, Media, MediaChange, NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse, UseCounter,
+        Variant,
     },
+    page::{Cursor, InvalidCursor, Listing, Page},
+    quota::{OverQuota, Quota, Usage},
     sqlite::SqliteDatabase,
 };
 use crate::store::{BlobStore, StoreKind};
@@ -43,13 +51,20 @@ pub trait Database: Send + Sync {
     /// Where the content is already stored, that copy is looked at under the row's lock: whole and sealed under the same
     /// key (or like the new one under none), it stays and the new one is discarded; else it is discarded and the new one
     /// takes its place. A token that had stored this very content for this owner before is not charged again. What is
-    /// discarded stands in [`Self::discarded`] at once.
+    /// discarded stands in [`Self::discarded`] at once. Whoever deletes the last row of a content meanwhile waits for this
+    /// or is waited for, so that what is committed has its content.
+    ///
+    /// A row of the owner's that is expired, but not swept, is as good as gone: it is made anew.
     async fn commit_upload(
         &self,
         upload: &FinishedUpload,
         store: &dyn BlobStore,
         now: OffsetDateTime,
     ) -> Result<Media, CommitError>;
+
+    /// In one transaction: makes a picture of a stored file final. Where there is such a picture already, one of both is
+    /// kept, as [`Self::commit_upload`] chooses. Returns the one that is.
+    async fn commit_variant(&self, variant: &FinishedVariant, store: &dyn BlobStore) -> Result<Content, CommitError>;
 
     /// Ends a pending upload that failed: gives its use back and marks its copy discarded. On any other row: nothing.
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError>;
@@ -68,15 +83,53 @@ pub trait Database: Send + Sync {
     /// Removes the row of a discarded copy, once the copy is gone. On any other row: nothing.
     async fn forget(&self, content: ContentId) -> Result<(), DbError>;
 
-    /// The stored copy of a content.
-    async fn content(&self, muid: Muid) -> Result<Option<Content>, DbError>;
+    /// The stored copy of a content, or of a picture of it.
+    async fn content(&self, muid: Muid, variant: Variant) -> Result<Option<Content>, DbError>;
 
     /// The row of `muid` that speaks for it: the first of `preferred` that owns it, else the oldest public one, else the
-    /// oldest.
-    async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError>;
+    /// oldest. Among the preferred, and among the others, rows that are expired at `now` come last; one is given only
+    /// where there is no better, for the caller to say that it is gone.
+    async fn media(&self, muid: Muid, preferred: &[Owner], now: OffsetDateTime) -> Result<Option<Media>, DbError>;
 
-    /// All rows of any of `owners`, newest first.
-    async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError>;
+    /// The rows of any of `owners`, newest first, without those that are expired at `now`.
+    async fn owned(&self, owners: &[Owner], page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
+
+    /// The templates of all owners, newest first, without those that are expired at `now`.
+    async fn templates(&self, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
+
+    /// Public media and media for sale that `term` finds, best first, then newest; each content once, by its best row.
+    /// Without those that are expired at `now`.
+    ///
+    /// Any text is a search: words must all be there, `"words in quotes"` in this order, `or` begins another choice,
+    /// `-word` must not be there, and the last word may be the begin of one. A word in the name counts most, then in the
+    /// description, then in the tags. Where very many match, only the newest of them are ranked.
+    async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
+
+    /// Notes that somebody bought the owner's file, for its price. None: no such row, or an expired one.
+    async fn purchase(&self, muid: Muid, owner: &Owner, now: OffsetDateTime) -> Result<Option<Media>, DbError>;
+
+    /// Changes what the owner says of a file. None: no such row, or an expired one.
+    async fn change_media(
+        &self,
+        muid: Muid,
+        owner: &Owner,
+        change: &MediaChange,
+        now: OffsetDateTime,
+    ) -> Result<Option<Media>, DbError>;
+
+    /// Deletes the owner's row, expired or not; with the last row of a content, the content and the pictures of it are
+    /// discarded. False: there is no such row.
+    async fn delete_media(&self, muid: Muid, owner: &Owner) -> Result<bool, DbError>;
+
+    /// Deletes at most `limit` rows that are expired at `now`, as [`Self::delete_media`] does. Says how many; fewer than
+    /// `limit`: there were no more, or another server is at them.
+    async fn expire(&self, now: OffsetDateTime, limit: u32) -> Result<u64, DbError>;
+
+    /// What an owner has.
+    async fn usage(&self, owner: &Owner) -> Result<Usage, DbError>;
+
+    /// Whether an owner has a file whose length in bytes is one of `sizes`.
+    async fn owns_of_size(&self, owner: &Owner, sizes: RangeInclusive<u64>) -> Result<bool, DbError>;
 
     /// What became of a token: each counter's state, and what this very credential stored.
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError>;
@@ -95,4 +148,14 @@ pub enum DbError {
     /// A row holds what this program never writes.
     #[error("the database holds a row that cannot be read: {0}")]
     Row(&'static str),
+}
+
+/// Unix microseconds, rounded down: all that rows keep of a time.
+fn micros(time: OffsetDateTime) -> i64 {
+    // A year has four digits at most, so this always fits.
+    time.unix_timestamp_nanos().div_euclid(1_000) as i64
+}
+
+fn from_micros(micros: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()
 }

@@ -2,12 +2,13 @@
 
 mod media;
 mod rows;
+mod search;
 mod uploads;
 
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, time::Duration};
+use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
@@ -20,8 +21,8 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, KeyUse, Media,
-    NewUpload, Owner, PaidUse, TokenUse,
+    BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
+    KeyUse, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, TokenUse, Usage, Variant, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -176,6 +177,13 @@ impl Database for SqliteDatabase {
         Ok(media)
     }
 
+    async fn commit_variant(&self, variant: &FinishedVariant, store: &dyn BlobStore) -> Result<Content, CommitError> {
+        let mut tx = self.begin().await?;
+        let content = uploads::finish_variant(&mut tx, variant, store).await?;
+        tx.commit().await?;
+        Ok(content)
+    }
+
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
         uploads::discard_pending(&mut tx, content).await?;
@@ -205,16 +213,64 @@ impl Database for SqliteDatabase {
         Ok(())
     }
 
-    async fn content(&self, muid: Muid) -> Result<Option<Content>, DbError> {
-        media::stored(&mut *self.readers.acquire().await?, muid).await
+    async fn content(&self, muid: Muid, variant: Variant) -> Result<Option<Content>, DbError> {
+        media::stored(&mut *self.readers.acquire().await?, muid, variant).await
     }
 
-    async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError> {
-        media::first(&mut *self.readers.acquire().await?, muid, preferred).await
+    async fn media(&self, muid: Muid, preferred: &[Owner], now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        media::first(&mut *self.readers.acquire().await?, muid, preferred, now).await
     }
 
-    async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError> {
-        media::all_owned(&mut *self.readers.acquire().await?, owners).await
+    async fn owned(&self, owners: &[Owner], page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        media::owned(&mut *self.readers.begin().await?, owners, page, now).await
+    }
+
+    async fn templates(&self, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        media::templates(&mut *self.readers.acquire().await?, page, now).await
+    }
+
+    async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        search::search(&mut *self.readers.begin().await?, &Search::parse(term), page, now).await
+    }
+
+    async fn purchase(&self, muid: Muid, owner: &Owner, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        media::purchase(&self.writer, muid, owner, now).await
+    }
+
+    async fn change_media(
+        &self,
+        muid: Muid,
+        owner: &Owner,
+        change: &MediaChange,
+        now: OffsetDateTime,
+    ) -> Result<Option<Media>, DbError> {
+        media::change(&self.writer, muid, owner, change, now).await
+    }
+
+    async fn delete_media(&self, muid: Muid, owner: &Owner) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let deleted = media::delete(&mut tx, &muid.to_string(), owner.as_str()).await?;
+        tx.commit().await?;
+        Ok(deleted)
+    }
+
+    async fn expire(&self, now: OffsetDateTime, limit: u32) -> Result<u64, DbError> {
+        // Mostly there are none, and who asks every second should hold up nobody who writes.
+        if !media::any_expired(&mut *self.readers.acquire().await?, now).await? {
+            return Ok(0);
+        }
+        let mut tx = self.begin().await?;
+        let expired = media::expire(&mut tx, now, limit).await?;
+        tx.commit().await?;
+        Ok(expired)
+    }
+
+    async fn usage(&self, owner: &Owner) -> Result<Usage, DbError> {
+        media::usage(&mut *self.readers.acquire().await?, owner).await
+    }
+
+    async fn owns_of_size(&self, owner: &Owner, sizes: RangeInclusive<u64>) -> Result<bool, DbError> {
+        media::owns_of_size(&mut *self.readers.acquire().await?, owner, &sizes).await
     }
 
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError> {

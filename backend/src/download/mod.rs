@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     cache::CachePolicy,
-    db::{Content, Media},
+    db::{Content, Media, Variant},
     error::ApiError,
     state::App,
     store::{BlobStream, StoreError},
@@ -83,7 +83,7 @@ pub async fn respond(
         Outcome::Proceed => {}
     }
 
-    let content = app.db.content(media.muid).await?.ok_or(DownloadError::NoCopy)?;
+    let content = app.db.content(media.muid, Variant::File).await?.ok_or(DownloadError::NoCopy)?;
     let whole = 0..content.size;
     let part = match method == Method::GET && validators.allow_part(request) {
         true => range::requested(request, content.size),

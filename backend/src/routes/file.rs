@@ -55,13 +55,14 @@ async fn by_media_token(app: &App, text: &str, caller: &Caller) -> Result<Media,
     if token.host() != app.host {
         return Err(ApiError::WrongHost);
     }
-    if token.is_expired_at(OffsetDateTime::now_utc().unix_timestamp()) {
+    let now = OffsetDateTime::now_utc();
+    if token.is_expired_at(now.unix_timestamp()) {
         return Err(ApiError::MediaTokenExpired);
     }
     // The row is the signer's, else the caller's own.
     let signers = token.signers().into_iter().flatten().map(|key| Owner::node(&key));
     let may_give: Vec<Owner> = signers.chain(caller.owners()).collect();
-    let media = app.db.media(token.muid(), &may_give).await?.ok_or(ApiError::NoSuchFile)?;
+    let media = app.db.media(token.muid(), &may_give, now).await?.ok_or(ApiError::NoSuchFile)?;
     if token.buyer().is_some_and(|buyer| buyer != user.key) {
         return Err(ApiError::WrongBuyer);
     }
@@ -70,6 +71,6 @@ async fn by_media_token(app: &App, text: &str, caller: &Caller) -> Result<Media,
 
 async fn owned(app: &App, path: &str, caller: &Caller) -> Result<Media, ApiError> {
     let owners = caller.owners();
-    let media = app.db.media(muid(path)?, &owners).await?;
+    let media = app.db.media(muid(path)?, &owners, OffsetDateTime::now_utc()).await?;
     media.filter(|media| owners.contains(&media.owner)).ok_or(ApiError::NoSuchFile)
 }

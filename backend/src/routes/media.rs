@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
+use time::OffsetDateTime;
 
 use super::{AppState, MediaJson, StrangersMediaJson, muid};
 use crate::{auth::Caller, error::ApiError};
@@ -13,7 +14,7 @@ use crate::{auth::Caller, error::ApiError};
 /// All of a file but its stats; of somebody else's private file only what a download needs.
 pub async fn get(State(app): AppState, Path(path): Path<String>, parts: Parts) -> Result<Response, ApiError> {
     let owners = Caller::of(&app, &parts)?.owners();
-    let media = app.db.media(muid(&path)?, &owners).await?.ok_or(ApiError::NoSuchFile)?;
+    let media = app.db.media(muid(&path)?, &owners, OffsetDateTime::now_utc()).await?.ok_or(ApiError::NoSuchFile)?;
     if media.public || owners.contains(&media.owner) {
         Ok(Json(MediaJson::from(media).without_stats()).into_response())
     } else {

@@ -18,8 +18,9 @@ pub async fn get(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let media = app.db.media(muid(&path)?, &[]).await?.filter(|media| media.public).ok_or(ApiError::NoSuchFile)?;
-    let cache = CachePolicy::public(media.expiry, OffsetDateTime::now_utc());
+    let now = OffsetDateTime::now_utc();
+    let media = app.db.media(muid(&path)?, &[], now).await?.filter(|media| media.public).ok_or(ApiError::NoSuchFile)?;
+    let cache = CachePolicy::public(media.expiry, now);
     download::respond(&app, &media, cache, &method, &headers).await
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
-    db::{BeginError, CommitError, DbError},
+    db::{BeginError, CommitError, DbError, OverQuota},
     store::StoreError,
 };
 
@@ -58,6 +58,9 @@ pub enum UploadError {
     /// The upload's lease ended before the upload did, or the server ended.
     #[error("the upload was interrupted; send it again")]
     Interrupted,
+    /// Its owner would have more than allowed.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,6 +84,7 @@ impl UploadError {
             Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
             Self::UploadInProgress => (StatusCode::CONFLICT, "upload_in_progress"),
             Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, Lapsed::UsedUp.code()),
+            Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "over_quota"),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
             Self::Store(error) if is_full(error) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
@@ -91,6 +95,16 @@ impl UploadError {
             Self::Store(_) => problem.detail("the file cannot be stored now; nothing was stored or used up"),
             Self::Db(_) => problem.detail("the database cannot be asked now"),
             Self::TooLarge { limit_bytes } => problem.detail(self.to_string()).with("limit_bytes", *limit_bytes),
+            Self::OverQuota(OverQuota { quota, used, size }) => [
+                ("limit_bytes", quota.max_bytes),
+                ("limit_files", quota.max_files),
+                ("used_bytes", Some(used.bytes)),
+                ("used_files", Some(used.files)),
+                ("size_bytes", Some(*size)),
+            ]
+            .into_iter()
+            .filter_map(|(name, number)| Some((name, number?)))
+            .fold(problem.detail(self.to_string()), |problem, (name, number)| problem.with(name, number)),
             Self::InvalidField { field, .. } => problem.detail(self.to_string()).with("field", *field),
             _ => problem.detail(self.to_string()),
         }
@@ -120,7 +134,9 @@ impl From<BeginError> for UploadError {
 impl From<CommitError> for UploadError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::LeaseLost => Self::Interrupted,
+            // Only a picture of a file can lack the file.
+            CommitError::LeaseLost | CommitError::NoFile => Self::Interrupted,
+            CommitError::OverQuota(over) => Self::OverQuota(over),
             CommitError::Store(error) => Self::Store(error),
             CommitError::Db(error) => Self::Db(error),
         }

@@ -27,7 +27,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::error::UploadError;
 use self::{body::BodyBytes, pipeline::Pipeline};
 use crate::{
-    db::{CommitError, ContentId, Database, FinishedUpload, Media, NewMedia, NewUpload, Owner, PaidUse, Sealing},
+    db::{
+        CommitError, ContentId, Database, FinishedUpload, Media, NewMedia, NewUpload, Owner, PaidUse, Quota, Sealing,
+    },
     store::{BlobStore, StoreKey},
     sweeper,
 };
@@ -197,7 +199,10 @@ impl Uploads {
                 mime: form.mime,
                 expiry: fields.expiry(),
                 public: fields.public().unwrap_or(order.public),
+                template: false,
+                dimensions: None,
             },
+            quota: Quota::default(),
         })
     }
 

@@ -5,7 +5,7 @@ use sluice_common::dare::sealed_len;
 
 use super::fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, upload};
 use crate::{
-    db::{CommitError, Database, NewUpload, Sealing},
+    db::{CommitError, Database, NewUpload, Sealing, Variant},
     store::StoreKind,
 };
 
@@ -63,7 +63,7 @@ pub(crate) async fn replaces_a_copy_that_is_sealed_otherwise(db: &dyn Database) 
             server.store.put(&new.store_key, if key.is_some() { sealed_len(SIZE) } else { SIZE });
             server.commit(&finished(content, muid(1), owner(1)), secs).await.unwrap();
             let stored = keep.get_or_insert((new.store_key.clone(), sealing)).clone();
-            let content = db.content(muid(1)).await.unwrap().unwrap();
+            let content = db.content(muid(1), Variant::File).await.unwrap().unwrap();
             assert_eq!((content.store_key, content.sealing), stored, "{key:?}");
             let given_up = if secs == 0 { older.take() } else { Some(new.store_key) };
             assert_eq!(server.sweep(secs).await, Vec::from_iter(given_up), "{key:?}");
@@ -109,7 +109,7 @@ pub(crate) async fn a_late_upload_is_stored_until_it_is_swept(db: &dyn Database)
         assert!(matches!(lost, Err(CommitError::LeaseLost)), "{lost:?}");
     }
     assert_eq!(server.stored_key(2).await, None);
-    assert_eq!(db.media(muid(2), &[]).await.unwrap(), None);
+    assert_eq!(db.media(muid(2), &[], at(0)).await.unwrap(), None);
 }
 
 pub(crate) async fn a_renewed_lease_is_not_swept(db: &dyn Database) {
