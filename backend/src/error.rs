@@ -13,8 +13,8 @@ use sluice_common::{
 };
 
 use crate::{
-    auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, podcast::PodcastError,
-    upload::UploadError,
+    auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, pictures::PictureError,
+    podcast::PodcastError, upload::UploadError,
 };
 
 /// How long a client should wait for an upload of its token that is under way, in seconds.
@@ -106,6 +106,29 @@ pub enum ApiError {
     /// No such file, or none that the caller may know of.
     #[error("no such file")]
     NoSuchFile,
+    /// The file is to be deleted by now, and will be.
+    #[error("the file has expired")]
+    FileExpired,
+    /// The path cannot be read.
+    #[error("the path is not UTF-8, percent-encoded")]
+    InvalidPath,
+    /// The query cannot be read.
+    #[error("the query: {0}")]
+    InvalidQuery(&'static str),
+    /// What is to change is neither JSON nor a form.
+    #[error("send what is to change as application/json or application/x-www-form-urlencoded")]
+    UnsupportedMediaType,
+    /// What is to change cannot be read.
+    #[error(
+        "what is to change must be an object of `name`, `description`, `price`, `tags`, `ttl` and `public`, each of its type"
+    )]
+    MalformedChange,
+    /// The caller may not add templates.
+    #[error("this node may add no templates here")]
+    TemplatesNotAllowed,
+    /// No thumbnail can be made.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
     /// No such route.
     #[error("no such route")]
     NoSuchRoute,
@@ -185,6 +208,13 @@ impl ApiError {
             Self::WrongBuyer => (StatusCode::UNAUTHORIZED, "wrong_buyer"),
             Self::NotSignedByOwner => (StatusCode::UNAUTHORIZED, "not_signed_by_owner"),
             Self::NoSuchFile => (StatusCode::NOT_FOUND, "no_such_file"),
+            Self::FileExpired => (StatusCode::GONE, "file_expired"),
+            Self::InvalidPath => (StatusCode::BAD_REQUEST, "invalid_path"),
+            Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::MalformedChange => (StatusCode::UNPROCESSABLE_ENTITY, "malformed_change"),
+            Self::TemplatesNotAllowed => (StatusCode::FORBIDDEN, "templates_not_allowed"),
+            Self::Picture(error) => (error.status(), error.code()),
             Self::NoSuchRoute => (StatusCode::NOT_FOUND, "no_such_route"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
@@ -216,7 +246,9 @@ impl ApiError {
         match self {
             Self::Blocked(Blocked::UploadInProgress) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
             Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
-            Self::Podcast(PodcastError::Busy) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
+            Self::Picture(PictureError::Busy) | Self::Podcast(PodcastError::Busy) => {
+                Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))
+            }
             Self::RangeNotSatisfiable { size } => {
                 Some((CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}")).ok()?))
             }

@@ -8,6 +8,7 @@ pub mod download;
 pub mod error;
 pub mod keys;
 pub mod login;
+pub mod openapi;
 pub mod pictures;
 pub mod podcast;
 pub mod router;

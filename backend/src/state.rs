@@ -12,6 +12,7 @@ use crate::{
     db::Database,
     keys,
     login::Challenges,
+    pictures::Pictures,
     podcast::PodcastIndex,
     store::BlobStore,
     upload::{
@@ -46,6 +47,8 @@ pub struct App {
     pub network: Network,
     /// The nodes that may add templates; none: any that is logged in and may write.
     pub template_uploaders: Option<Vec<NodeKey>>,
+    /// Makes thumbnails.
+    pub pictures: Pictures,
     /// Looks up podcasts.
     pub podcasts: PodcastIndex,
 }
@@ -68,6 +71,7 @@ impl App {
             master_keys: config.master_keys.clone(),
             network: config.network,
             template_uploaders: config.template_uploaders.clone(),
+            pictures: Pictures::default(),
             podcasts: PodcastIndex::new(config.podcast_index.clone()),
         }
     }

@@ -8,6 +8,7 @@ mod thumbnail;
 
 use std::{future::Future, num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
+use http::StatusCode;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 pub use self::thumbnail::{
@@ -43,6 +44,28 @@ pub enum PictureError {
     /// Too many others are being made.
     #[error("too many pictures are being made; come again")]
     Busy,
+}
+
+impl PictureError {
+    /// The status that it answers.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::NotSupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Broken => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyPixels | Self::TooManyBytes => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The stable machine code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotSupported => "not_a_picture",
+            Self::Broken => "broken_picture",
+            Self::TooManyPixels | Self::TooManyBytes => "picture_too_large",
+            Self::Busy => "pictures_busy",
+        }
+    }
 }
 
 /// Makes thumbnails, a few at a time, off the threads that answer requests.
