@@ -7,7 +7,7 @@ use sluice_common::{
     secret::Secret,
 };
 
-use crate::auth::JwtKey;
+use crate::{auth::JwtKey, db::PostgresConfig};
 
 /// Everything that the media server is started with.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ pub enum DatabaseConfig {
         /// Its path.
         path: PathBuf,
     },
+    /// PostgreSQL, which several media servers can share.
+    Postgres(PostgresConfig),
 }
 
 /// Where the bytes are.

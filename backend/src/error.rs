@@ -13,12 +13,15 @@ use sluice_common::{
 };
 
 use crate::{
-    auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, pictures::PictureError,
-    podcast::PodcastError, upload::UploadError,
+    auth::InvalidLogin, db::DbError, download::DownloadError, legacy::LegacyError, login::AnswerError,
+    pictures::PictureError, podcast::PodcastError, upload::UploadError,
 };
 
 /// How long a client should wait for an upload of its token that is under way, in seconds.
 const RETRY_AFTER_SECS: u16 = 2;
+
+/// How long a client should wait for a database that is away, in seconds.
+const RETRY_AFTER_DATABASE_SECS: u16 = 5;
 
 /// Why a genuine token stores nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +156,9 @@ pub enum ApiError {
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// The server has started, and its database is not there yet.
+    #[error("the server is starting: its database is not there yet")]
+    Waiting,
     /// A login could not be signed.
     #[error("a login could not be signed: {0}")]
     SignLogin(#[from] jsonwebtoken::errors::Error),
@@ -191,6 +197,7 @@ impl ApiError {
                         .detail("the Podcast Index cannot be asked now");
                 }
             },
+            Self::Waiting => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::SignLogin(_) => return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::LoginRequired => (StatusCode::UNAUTHORIZED, "login_required"),
             Self::InvalidLogin(_) => (StatusCode::UNAUTHORIZED, "invalid_login"),
@@ -249,10 +256,26 @@ impl ApiError {
             Self::Picture(PictureError::Busy) | Self::Podcast(PodcastError::Busy) => {
                 Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))
             }
+            Self::Waiting => Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into())),
+            Self::Db(error) | Self::Upload(UploadError::Db(error)) if error.is_away() => {
+                Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into()))
+            }
             Self::RangeNotSatisfiable { size } => {
                 Some((CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}")).ok()?))
             }
             _ => None,
+        }
+    }
+}
+
+impl From<LegacyError> for ApiError {
+    fn from(error: LegacyError) -> Self {
+        match error {
+            // The start has named it in the log.
+            LegacyError::Missing => Self::NoSuchFile,
+            LegacyError::Db(error) => Self::Db(error),
+            LegacyError::Store(error) => Self::Download(error.into()),
+            error => Self::Download(DownloadError::Legacy(error)),
         }
     }
 }

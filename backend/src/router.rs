@@ -7,6 +7,7 @@ use axum::{
     extract::{DefaultBodyLimit, MatchedPath, Request},
     middleware::{Next, from_fn, from_fn_with_state},
     response::Response,
+    routing::get,
 };
 use http::header::CACHE_CONTROL;
 use utoipa::OpenApi;
@@ -14,6 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     cache::CachePolicy,
+    config::BackendConfig,
     error::ApiError,
     openapi::ApiDocument,
     routes::{
@@ -21,7 +23,7 @@ use crate::{
         openapi::{self, Document},
         ping, podcast, public, purchase, search, template, verify,
     },
-    state::App,
+    state::{App, drains},
     upload::drain::drain_unread,
 };
 
@@ -65,6 +67,16 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(drains, drain_unread))
         .layer(from_fn(finish))
         .with_state(app)
+}
+
+/// What answers while the database was not reached yet.
+pub fn waiting(config: &BackendConfig) -> Router {
+    Router::new()
+        .route("/ping", get(ping::get))
+        .fallback(async || ApiError::Waiting)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn_with_state(drains(&config.terms, config.free_uploads), drain_unread))
+        .layer(from_fn(finish))
 }
 
 /// Logs the request by its route alone: paths hold media tokens, queries logins. What says nothing of caches is kept by

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use sluice_common::{
-    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, network::Network,
+    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network,
 };
 
 use crate::{
     auth::Logins,
-    config::{BackendConfig, StoreConfig},
-    db::Database,
+    config::{BackendConfig, DatabaseConfig, StoreConfig},
+    db::{Content, Database},
     keys,
+    legacy::{self, LegacyError},
     login::Challenges,
     pictures::Pictures,
     podcast::PodcastIndex,
@@ -51,6 +52,8 @@ pub struct App {
     pub pictures: Pictures,
     /// Looks up podcasts.
     pub podcasts: PodcastIndex,
+    /// Whether a file is public of which sphinx-meme did not know. Only said here: the database knows it too.
+    pub legacy_public: bool,
 }
 
 impl App {
@@ -73,12 +76,26 @@ impl App {
             template_uploaders: config.template_uploaders.clone(),
             pictures: Pictures::default(),
             podcasts: PodcastIndex::new(config.podcast_index.clone()),
+            legacy_public: match &config.database {
+                DatabaseConfig::Sqlite { .. } => false,
+                DatabaseConfig::Postgres(postgres) => postgres.legacy_public,
+            },
         }
+    }
+
+    /// The stored copy of a content.
+    pub async fn content(&self, muid: Muid) -> Result<Option<Content>, LegacyError> {
+        legacy::content(&*self.db, &*self.store, self.sealing_key.as_ref(), muid).await
     }
 
     /// The bounds on reading what is left of a body that was answered early.
     pub fn drains(&self) -> Drains {
-        let paid = self.terms.max_upload_mb.saturating_mul(sluice_common::limits::BYTES_PER_MB);
-        Drains::new(DrainLimits::for_uploads_of(paid.max(self.free_uploads.max_upload_bytes())))
+        drains(&self.terms, self.free_uploads)
     }
+}
+
+/// The bounds on reading what is left of a body, where uploads have these limits.
+pub(crate) fn drains(terms: &ServiceTerms, free_uploads: FreeUploads) -> Drains {
+    let paid = terms.max_upload_mb.saturating_mul(sluice_common::limits::BYTES_PER_MB);
+    Drains::new(DrainLimits::for_uploads_of(paid.max(free_uploads.max_upload_bytes())))
 }

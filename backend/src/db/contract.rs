@@ -31,13 +31,16 @@ macro_rules! database_tests {
             uploads::replaces_a_copy_that_is_sealed_otherwise, uploads::a_store_that_fails_changes_nothing,
             uploads::a_late_upload_is_stored_until_it_is_swept, uploads::a_renewed_lease_is_not_swept,
             uploads::sweeps_no_more_than_asked, uploads::removes_no_row_of_a_stored_copy,
-            uploads::of_a_race_one_copy_is_stored,
+            uploads::of_a_race_one_copy_is_stored, uploads::a_copy_of_another_length_stands_for_none,
+            media::takes_any_text,
             uses::a_use_is_held_and_then_spent, uses::a_failed_upload_gives_its_use_back,
             uses::an_ended_lease_gives_its_use_back, uses::every_counter_needs_room,
             uses::payments_count_apart, uses::a_token_without_counters_is_not_limited,
             uses::nobody_is_charged_twice_for_one_content,
             uses::each_owner_of_a_content_costs_a_use, uses::a_spent_use_outlives_the_copy_that_lost,
-            uses::of_a_hundred_at_once_one_begins,
+            uses::of_a_hundred_at_once_one_begins, uses::many_at_once_never_store_more_than_was_sold,
+            uses::a_late_upload_never_stores_a_use_that_was_given_on,
+            uses::one_content_sent_many_times_at_once_costs_one_use,
         );
     };
     ($open:expr; $($module:ident::$test:ident,)*) => {

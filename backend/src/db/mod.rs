@@ -4,32 +4,49 @@
 pub(crate) mod contract;
 mod model;
 mod page;
+mod postgres;
 mod quota;
 mod search;
 mod sqlite;
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
+use sqlx::migrate::MigrateError;
 use time::OffsetDateTime;
 
 pub use self::{
     model::{
         BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, FinishedVariant,
-        KeyUse, Media, MediaChange, NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse, UseCounter,
-        Variant,
+        KeyUse, LegacyCopy, Media, MediaChange, NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse,
+        UseCounter, Variant,
     },
     page::{Cursor, InvalidCursor, Listing, Page},
+    postgres::{PostgresConfig, PostgresDatabase},
     quota::{OverQuota, Quota, Usage},
     sqlite::SqliteDatabase,
 };
-use crate::store::{BlobStore, StoreKind};
+use crate::{
+    config::DatabaseConfig,
+    store::{BlobStore, StoreKind},
+};
+
+/// Opens the database that is configured, and brings its tables up to date.
+pub async fn open(config: &DatabaseConfig) -> Result<Arc<dyn Database>, DbError> {
+    Ok(match config {
+        DatabaseConfig::Sqlite { path } => Arc::new(SqliteDatabase::open(path).await?),
+        DatabaseConfig::Postgres(config) => Arc::new(PostgresDatabase::open(config).await?),
+    })
+}
 
 /// The rows of the media server. Times are the caller's, so that a test can set the clock. Every implementation passes
 /// the same contract suite.
 #[async_trait]
 pub trait Database: Send + Sync {
+    /// Ends once all that is under way is done. Whoever asks after that gets an error.
+    async fn close(&self);
+
     /// The fingerprints of the keys that rows depend on.
     async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError>;
 
@@ -137,6 +154,34 @@ pub trait Database: Send + Sync {
 
     /// What became of a token: each counter's state, and what this very credential stored.
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError>;
+
+    /// The copy of a content that sphinx-meme stored, as long as it was not adopted: [`Self::content`] says nothing of
+    /// it. Only a database that sphinx-meme used has any.
+    async fn legacy_copy(&self, _muid: Muid) -> Result<Option<LegacyCopy>, DbError> {
+        Ok(None)
+    }
+
+    /// At most `limit` of all those, in the order of their rows; with `after`, those behind that row.
+    async fn legacy_copies(&self, _after: Option<ContentId>, _limit: u32) -> Result<Vec<LegacyCopy>, DbError> {
+        Ok(vec![])
+    }
+
+    /// Makes a legacy copy one like all others: in `store`, sealed like this, of a file of `size` bytes. On any other row:
+    /// nothing.
+    async fn adopt(
+        &self,
+        _copy: ContentId,
+        _store: StoreKind,
+        _sealing: Option<&Sealing>,
+        _size: u64,
+    ) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    /// How many rows sphinx-meme left that do not say whether their file is public.
+    async fn of_unknown_publicity(&self) -> Result<u64, DbError> {
+        Ok(0)
+    }
 }
 
 /// Why the database did not do what was asked.
@@ -148,10 +193,40 @@ pub enum DbError {
     Sqlx(#[from] sqlx::Error),
     /// The database's tables could not be brought up to date.
     #[error("the database's migrations: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
+    /// The database did not answer in time.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// Not `postgres://…`, or not one that can be read.
+    #[error("not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME")]
+    Url,
     /// A row holds what this program never writes.
     #[error("the database holds a row that cannot be read: {0}")]
     Row(&'static str),
+}
+
+impl DbError {
+    /// Whether the database cannot be asked now and may be later: it is away, starting, stopping or overloaded.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Timeout(_) => true,
+            Self::Sqlx(error) => is_away(error),
+            Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => is_away(error),
+            _ => false,
+        }
+    }
+}
+
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        // Classes of PostgreSQL: no connection, no room, an operator's intervention. SQLite's codes are numbers of one
+        // to four digits. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.len() == 5 && ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
 }
 
 /// Unix microseconds, rounded down: all that rows keep of a time.

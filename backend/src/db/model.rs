@@ -8,7 +8,7 @@ use sluice_common::{dare, l402::PaymentHash, lightning_message::NodeKey, muid::M
 use time::OffsetDateTime;
 
 use super::{DbError, OverQuota, Quota};
-use crate::store::{StoreError, StoreKey, StoreKind};
+use crate::store::{BlobStore, StoreError, StoreKey, StoreKind};
 
 /// Whose a file is: a node's public key (padded base64url of 33 bytes), or `l402:` and the hash of a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -259,6 +259,35 @@ impl Content {
     pub fn stored_len(&self) -> u64 {
         if self.sealing.is_some() { dare::sealed_len(self.size) } else { self.size }
     }
+
+    /// Whether this copy does for a new one of the same content, of `size` bytes and sealed like `sealing`: it is whole,
+    /// and both are sealed under the same key, or neither is. A key that is not the new one's may be one that nobody has
+    /// any more.
+    pub(super) async fn can_stand_for(
+        &self,
+        size: u64,
+        sealing: Option<&Sealing>,
+        store: &dyn BlobStore,
+    ) -> Result<bool, StoreError> {
+        let key = |sealing: Option<&Sealing>| sealing.map(|sealing| sealing.key_fingerprint.clone());
+        Ok(self.store == store.kind()
+            && self.size == size
+            && key(self.sealing.as_ref()) == key(sealing)
+            && store.len(&self.store_key).await? == Some(self.stored_len()))
+    }
+}
+
+/// A copy that sphinx-meme stored, and that was not looked at yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyCopy {
+    /// The row.
+    pub id: ContentId,
+    /// The hash of the file.
+    pub muid: Muid,
+    /// Its key in whichever store is configured.
+    pub store_key: StoreKey,
+    /// What its row said of the salt of its key: 64 hex digits, if all is well.
+    pub nonce: Option<String>,
 }
 
 /// A copy that is to be removed.

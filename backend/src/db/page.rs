@@ -4,6 +4,7 @@ use std::{cmp::Reverse, fmt, str::FromStr};
 
 use base64::Engine;
 use sluice_common::muid::{BASE64URL, Muid};
+use time::OffsetDateTime;
 
 use super::{Media, Owner};
 
@@ -46,6 +47,11 @@ impl Cursor {
     pub(super) fn new(media: &Media, rank: f64) -> Self {
         let created_micros = super::micros(media.created);
         Self { rank, created_micros, muid: media.muid, owner: media.owner.clone() }
+    }
+
+    pub(super) fn created(&self) -> OffsetDateTime {
+        // Checked where it was read.
+        super::from_micros(self.created_micros).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }
 

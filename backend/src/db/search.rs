@@ -4,6 +4,9 @@
 //!
 //! Each database gets it spelled in its own syntax, made of words in quotes alone: nothing typed is syntax there.
 
+/// How many of the newest that match are ranked: more only where those are too few different contents.
+pub(super) const POOLS: [u32; 3] = [200, 2_000, 20_000];
+
 /// More words than that are not looked at.
 const MAX_WORDS: usize = 16;
 
@@ -194,6 +197,26 @@ impl Search {
             if phrase.prefix { format!("(\"{words}\" OR \"{words}\"*)") } else { format!("\"{words}\"") }
         };
         self.spell(phrase, " AND ", " OR ", |unwanted| format!(" NOT {unwanted}"))
+    }
+
+    /// For PostgreSQL's `websearch_to_tsquery`: whole words.
+    pub(super) fn to_websearch(&self) -> String {
+        let choice = |choice: &Choice| {
+            let wanted = choice.wanted.iter().map(|phrase| format!("\"{}\"", phrase.words.join(" ")));
+            let unwanted = choice.unwanted.iter().map(|phrase| format!("-\"{}\"", phrase.words.join(" ")));
+            wanted.chain(unwanted).collect::<Vec<_>>().join(" ")
+        };
+        self.choices.iter().map(choice).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// For PostgreSQL's `to_tsquery`, with the begin of the last word:
+    /// <https://www.postgresql.org/docs/current/datatype-textsearch.html#DATATYPE-TSQUERY>.
+    pub(super) fn to_tsquery(&self) -> String {
+        let phrase = |phrase: &Phrase| {
+            let words: Vec<_> = phrase.words.iter().map(|word| format!("'{word}'")).collect();
+            format!("({}{})", words.join(" <-> "), if phrase.prefix { ":*" } else { "" })
+        };
+        self.spell(phrase, " & ", " | ", |unwanted| format!(" & !{unwanted}"))
     }
 
     fn spell(&self, phrase: impl Fn(&Phrase) -> String, and: &str, or: &str, not: impl Fn(String) -> String) -> String {

@@ -79,13 +79,6 @@ impl SqliteDatabase {
         Ok(Self { writer, readers })
     }
 
-    /// Ends once all that is under way is done and the file is closed. Whoever asks after that gets an error.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        // The last to leave folds the write-ahead log into the file.
-        self.writer.close().await;
-    }
-
     /// A transaction that has the right to write from its start: one that asks for it after it has read can be refused.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         self.writer.begin_with("BEGIN IMMEDIATE").await
@@ -108,7 +101,7 @@ async fn connect(pool: &SqlitePoolOptions, options: &SqliteConnectOptions) -> Re
 
 /// What makes the tables. It has its own table for what ran, and passes over what a newer program ran: migrations only
 /// add.
-fn migrator() -> Migrator {
+pub(super) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../migrations/backend/sqlite");
     migrator.dangerous_set_table_name("_sluice_backend_migrations");
     migrator.set_ignore_missing(true);
@@ -126,6 +119,12 @@ async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
 
 #[async_trait]
 impl Database for SqliteDatabase {
+    async fn close(&self) {
+        self.readers.close().await;
+        // The last to leave folds the write-ahead log into the file.
+        self.writer.close().await;
+    }
+
     async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError> {
         let rows = sqlx::query("SELECT * FROM key_use ORDER BY name, fingerprint").fetch_all(&self.readers).await?;
         rows.iter().map(rows::key_use).collect()

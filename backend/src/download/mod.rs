@@ -30,6 +30,7 @@ use crate::{
     cache::CachePolicy,
     db::{Content, Media, Variant},
     error::ApiError,
+    legacy::LegacyError,
     state::App,
     store::{BlobStream, StoreError},
 };
@@ -39,6 +40,9 @@ type PlainBytes = Pin<Box<dyn Stream<Item = Result<Bytes, DownloadError>> + Send
 /// Why a file that somebody may read cannot be sent. All of them are our fault.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
+    /// A copy that sphinx-meme left cannot be read.
+    #[error(transparent)]
+    Legacy(LegacyError),
     /// The file's row has no copy.
     #[error("a file has no stored copy")]
     NoCopy,
@@ -88,7 +92,7 @@ pub async fn respond(
     }
 
     let source = match variant {
-        Variant::File => Source::Copy(app.db.content(media.muid, Variant::File).await?.ok_or(DownloadError::NoCopy)?),
+        Variant::File => Source::Copy(app.content(media.muid).await?.ok_or(DownloadError::NoCopy)?),
         variant => Source::Picture(thumbnail::get(app, media.muid, variant).await?),
     };
     let size = source.size();
@@ -144,10 +148,14 @@ fn some((name, value): (HeaderName, Option<HeaderValue>)) -> Option<(HeaderName,
 /// What a browser needs to know to save the file, and to do nothing else with it.
 fn describe(media: &Media, source: &Source, len: u64, headers: &mut HeaderMap) {
     let (mime, filename) = match source {
-        Source::Copy(_) => (HeaderValue::try_from(&media.mime), Cow::Borrowed(media.filename.as_str())),
-        Source::Picture(picture) => {
-            (HeaderValue::try_from(thumbnail::mime(picture)), Cow::Owned(thumbnail::filename(&media.filename, picture)))
-        }
+        Source::Copy(_) => (
+            HeaderValue::try_from(&media.mime).ok().filter(|mime| !mime.is_empty()),
+            Cow::Borrowed(media.filename.as_str()),
+        ),
+        Source::Picture(picture) => (
+            Some(HeaderValue::from_static(thumbnail::mime(picture))),
+            Cow::Owned(thumbnail::filename(&media.filename, picture)),
+        ),
     };
     let mime = mime.unwrap_or(HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_TYPE, mime);

@@ -29,7 +29,7 @@ pub(super) async fn get(app: &App, muid: Muid, variant: Variant) -> Result<Bytes
         if made_meanwhile.is_some() {
             return Ok::<_, ApiError>(None);
         }
-        let content = app.db.content(muid, Variant::File).await?.ok_or(DownloadError::NoCopy)?;
+        let content = app.content(muid).await?.ok_or(DownloadError::NoCopy)?;
         if content.size > MAX_SOURCE_BYTES {
             return Err(PictureError::TooManyBytes.into());
         }

@@ -31,7 +31,7 @@ use crate::{
         CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload, Owner, PaidUse,
         Quota, Sealing, Variant,
     },
-    pictures,
+    legacy, pictures,
     store::{BlobStore, StoreKey},
     sweeper,
 };
@@ -173,6 +173,11 @@ impl Uploads {
         let committing = async {
             let body = BodyBytes::new(body, lease_lost.clone());
             let finished = self.store_copy(content, &upload, order, boundary, body).await?;
+            // A copy that sphinx-meme left stays, if it is good.
+            let key = self.sealing_key.as_ref();
+            if let Err(error) = legacy::adopt_copy_of(&*self.db, &*self.store, key, finished.muid).await {
+                tracing::warn!(%error, "an upload takes the place of a copy that was left by sphinx-meme");
+            }
             Ok(self.db.commit_upload(&finished, &*self.store, OffsetDateTime::now_utc()).await)
         };
         // The keeper never ends the upload itself: a store's call that is cut off could still make its file later. And

@@ -6,6 +6,7 @@ mod downloads;
 mod expiry;
 mod http2;
 mod largefile;
+mod legacy;
 mod lists;
 mod login;
 mod logs;

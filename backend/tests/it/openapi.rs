@@ -57,8 +57,9 @@ async fn every_route_is_in_the_document_and_every_entry_is_a_route() {
         }
     }
     // The router knows no other way to get a route: each `routes!` is in the document.
-    assert!(!ROUTER.contains(".route(") && !ROUTER.contains("nest(") && !ROUTER.contains("merge("));
-    let handlers = ROUTER
+    let (router, _) = ROUTER.split_once("pub fn waiting").unwrap();
+    assert!(!router.contains(".route(") && !router.contains("nest(") && !router.contains("merge("));
+    let handlers = router
         .split("routes!(")
         .skip(1)
         .filter_map(|rest| rest.split_once(')'))

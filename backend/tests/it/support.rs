@@ -20,7 +20,7 @@ use serde_json::Value;
 use sluice_backend::{
     auth::{JwtKey, User},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    db::SqliteDatabase,
+    db,
     router::router,
     state::App,
     store::LocalStore,
@@ -147,9 +147,8 @@ impl Server {
 }
 
 async fn open(config: &BackendConfig) -> (Arc<App>, Router) {
-    let DatabaseConfig::Sqlite { path } = &config.database;
     let StoreConfig::Local { dir, .. } = &config.store;
-    let db = Arc::new(SqliteDatabase::open(path).await.unwrap());
+    let db = db::open(&config.database).await.unwrap();
     let app = Arc::new(App::new(config, db, Arc::new(LocalStore::open(dir).unwrap())));
     (Arc::clone(&app), router(app))
 }

@@ -7,7 +7,6 @@ mod behind;
 mod client;
 mod floods;
 mod ledger;
-mod postgres;
 
 use std::{net::TcpListener, num::NonZeroU64, sync::Arc, time::Duration};
 

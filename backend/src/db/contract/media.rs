@@ -142,3 +142,23 @@ pub(crate) async fn notes_and_forgets_keys(db: &dyn Database) {
     assert!(!db.forget_key(&keys[1]).await.unwrap());
     assert_eq!(db.keys_in_use().await.unwrap(), [keys[0].clone(), keys[2].clone()]);
 }
+
+pub(crate) async fn takes_any_text(db: &dyn Database) {
+    let server = Server::new(db);
+    let (content, _) = server.begin(None, 0).await.unwrap();
+    let mut end = finished(content, muid(1), owner(1));
+    // A form may hold NUL, which PostgreSQL's text may not.
+    let strange = "\0'\"\\{},\u{1f388}\u{202e}\n\u{7f}";
+    end.media.name = strange.to_owned();
+    end.media.description = strange.repeat(1_000);
+    end.media.tags = vec![String::new(), strange.to_owned(), "NULL".to_owned()];
+    end.media.filename = strange.to_owned();
+    let stored = server.commit(&end, 0).await.unwrap();
+    assert_eq!(stored.name.replace('\0', "\u{fffd}"), strange.replace('\0', "\u{fffd}"));
+    assert_eq!((stored.tags.len(), stored.tags[2].as_str()), (3, "NULL"));
+    assert_eq!(server.owned(1, 1).await, Some(stored));
+    for owner in [Owner::from_text(strange.to_owned()), Owner::from_text(String::new())] {
+        assert_eq!(db.owned(&[owner.clone()], &Page::default(), at(0)).await.unwrap().media, []);
+        assert!(db.media(muid(1), &[owner], at(0)).await.unwrap().is_some());
+    }
+}

@@ -5,7 +5,7 @@ use sluice_common::dare::sealed_len;
 
 use super::fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, upload};
 use crate::{
-    db::{CommitError, Database, NewUpload, Sealing, Variant},
+    db::{CommitError, Database, FinishedUpload, NewUpload, Sealing, Variant},
     store::StoreKind,
 };
 
@@ -176,4 +176,16 @@ pub(crate) async fn of_a_race_one_copy_is_stored(db: &dyn Database) {
     for who in 1..=RACERS {
         assert!(server.owned(1, who).await.is_some(), "{who}");
     }
+}
+
+pub(crate) async fn a_copy_of_another_length_stands_for_none(db: &dyn Database) {
+    let server = Server::new(db);
+    // A content has one length; what a row says otherwise, with a copy of just that length, was never whole.
+    let (content, short) = server.begin(None, 0).await.unwrap();
+    server.store.put(&short, sealed_len(7));
+    let end = FinishedUpload { size: 7, ..finished(content, muid(1), owner(1)) };
+    server.commit(&end, 0).await.unwrap();
+    let whole = server.upload(1, 2, None, 0).await;
+    assert_eq!(server.stored_key(1).await, Some(whole));
+    assert_eq!(server.sweep(0).await, [short]);
 }

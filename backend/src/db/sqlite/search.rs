@@ -4,10 +4,10 @@ use sqlx::{Row, SqliteConnection};
 use time::OffsetDateTime;
 
 use super::rows;
-use crate::db::{DbError, Listing, Page, search::Search};
-
-/// How many of the newest that match are ranked: more only where those are too few different contents.
-const POOLS: [u32; 3] = [200, 2_000, 20_000];
+use crate::db::{
+    DbError, Listing, Page,
+    search::{POOLS, Search},
+};
 
 /// Parameters: what to match, how many of the newest are ranked, now, after: rank, created, muid, owner; limit.
 pub(super) const SEARCH: &str = "\

@@ -11,7 +11,7 @@ use crate::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
         FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
     },
-    store::{BlobStore, StoreError, StoreKind},
+    store::{BlobStore, StoreKind},
 };
 
 /// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
@@ -152,8 +152,7 @@ async fn keep_one(
 ) -> Result<(), CommitError> {
     let older = media::stored(tx, muid, variant).await?;
     if let Some(older) = &older
-        && is_sealed_like(older, sealing)
-        && is_whole(older, store).await?
+        && older.can_stand_for(size, sealing, store).await?
     {
         return Ok(discard(tx, new).await?);
     }
@@ -170,18 +169,6 @@ async fn keep_one(
         .execute(tx)
         .await?;
     Ok(())
-}
-
-/// Whether both are sealed under the same key, or neither is. A key that is not this upload's may be one that nobody has
-/// any more.
-fn is_sealed_like(copy: &Content, sealing: Option<&Sealing>) -> bool {
-    let key = |sealing: Option<&Sealing>| sealing.map(|sealing| sealing.key_fingerprint.clone());
-    key(copy.sealing.as_ref()) == key(sealing)
-}
-
-/// Whether a stored copy can be read from `store` as it was written.
-async fn is_whole(copy: &Content, store: &dyn BlobStore) -> Result<bool, StoreError> {
-    Ok(copy.store == store.kind() && store.len(&copy.store_key).await? == Some(copy.stored_len()))
 }
 
 /// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.

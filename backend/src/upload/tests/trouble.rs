@@ -128,6 +128,10 @@ impl Troubled {
 
 #[async_trait]
 impl Database for Troubled {
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+
     async fn commit_upload(
         &self,
         upload: &FinishedUpload,
