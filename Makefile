@@ -4,7 +4,7 @@ CARGO_DENY_VERSION := 0.20.2
 # Tools go beside the build's own output, so that nothing of the user's is touched and `cargo clean` removes them.
 TOOLS := target/tools
 
-.PHONY: run test e2e test-lnd check bench deps deps-test
+.PHONY: run test e2e test-lnd test-api check bench deps deps-test
 
 run: deps
 	cargo run --release --bin sluice -- up
@@ -20,6 +20,10 @@ e2e: deps-test
 # The tests with real LND nodes, which Go builds first; left out where Go is missing.
 test-lnd: deps
 	e2e/lightning/run
+
+# Schemathesis against the media server and its OpenAPI document: two minutes.
+test-api: deps
+	e2e/schemathesis/run
 
 check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 	cargo fmt --all --check

@@ -23,7 +23,7 @@ use utoipa::{
         description = "Stores, seals and serves files. The gateway in front of it sells `POST /largefile`: without a token \
             it answers 402 with an invoice (docs/API.md)."
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, Truth)),
     modifiers(&Logins)
 )]
 pub struct ApiDocument;
@@ -56,6 +56,18 @@ impl PartialSchema for Bytes {
 }
 
 impl ToSchema for Bytes {}
+
+/// What a form says for true and false, for the document alone.
+pub struct Truth;
+
+impl PartialSchema for Truth {
+    fn schema() -> RefOr<Schema> {
+        let spellings = ["true", "1", "yes", "on", "false", "0", "no", "off", ""];
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(spellings)).into()
+    }
+}
+
+impl ToSchema for Truth {}
 
 struct Logins;
 

@@ -15,9 +15,9 @@ pub mod search;
 pub mod template;
 pub mod verify;
 
+mod forms;
 mod media_json;
 mod params;
-mod upload_form;
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ use time::OffsetDateTime;
 
 pub use self::media_json::{MediaJson, StrangersMediaJson};
 use self::{
+    forms::{ChangeForm, UploadForm},
     params::{PageParams, PageQuery, PathMuid, PathText, VariantParams, VariantQuery},
-    upload_form::UploadForm,
 };
 use crate::{auth::Caller, db::Media, error::ApiError, state::App};
 

@@ -8,7 +8,7 @@ use axum::{
 use http::{StatusCode, request::Parts};
 use time::OffsetDateTime;
 
-use super::{AppState, MediaJson, PageParams, PageQuery, PathMuid, change, owned};
+use super::{AppState, ChangeForm, MediaJson, PageParams, PageQuery, PathMuid, change, owned};
 use crate::{
     auth::Caller,
     error::ApiError,
@@ -53,7 +53,7 @@ pub async fn get(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -
     params(("muid" = String, Path)),
     request_body(content(
         (change::ChangeJson = "application/json"),
-        (change::ChangeJson = "application/x-www-form-urlencoded"),
+        (inline(ChangeForm) = "application/x-www-form-urlencoded"),
     )),
     responses(
         (status = 200, body = MediaJson),

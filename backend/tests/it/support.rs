@@ -20,7 +20,7 @@ use serde_json::Value;
 use sluice_backend::{
     auth::{JwtKey, User},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    db,
+    db::{self, PostgresConfig},
     router::router,
     state::App,
     store::LocalStore,
@@ -75,6 +75,12 @@ pub struct Server {
 impl Server {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
+    }
+
+    /// One on SQLite, one on PostgreSQL.
+    pub async fn on_each_database() -> [Self; 2] {
+        let postgres = PostgresConfig::new(Secret::new(sluice_testing::postgres::database()));
+        [Self::new().await, Self::with(|config| config.database = DatabaseConfig::Postgres(postgres)).await]
     }
 
     pub async fn with(change: impl FnOnce(&mut BackendConfig)) -> Self {
