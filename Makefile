@@ -4,7 +4,7 @@ CARGO_DENY_VERSION := 0.20.2
 # Tools go beside the build's own output, so that nothing of the user's is touched and `cargo clean` removes them.
 TOOLS := target/tools
 
-.PHONY: run test e2e test-lnd test-clients check bench deps deps-test
+.PHONY: run test e2e test-lnd test-clients test-api check bench deps deps-test
 
 run: deps
 	cargo run --release --bin sluice -- up
@@ -25,6 +25,10 @@ test-lnd: deps
 test-clients: deps
 	cargo build --package sluice --bin sluice --examples
 	e2e/clients/run
+
+# Schemathesis against the media server and its OpenAPI document: two minutes.
+test-api: deps
+	e2e/schemathesis/run
 
 check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 	cargo fmt --all --check

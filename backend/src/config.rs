@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, network::Network, secret::Secret};
+use sluice_common::{
+    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, network::Network,
+    secret::Secret,
+};
 
 use crate::{
     auth::JwtKey,
@@ -32,8 +35,23 @@ pub struct BackendConfig {
     pub master_keys: MasterKeys,
     /// The network that tokens were paid on.
     pub network: Network,
+    /// The nodes that may add templates; none: any that is logged in and may write.
+    pub template_uploaders: Option<Vec<NodeKey>>,
+    /// Looks up podcasts (`PODCAST_INDEX_KEY`, `PODCAST_INDEX_SECRET`); none: `/podcast` finds nothing.
+    pub podcast_index: Option<PodcastIndexConfig>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+}
+
+/// Who this server is to the Podcast Index.
+#[derive(Debug, Clone)]
+pub struct PodcastIndexConfig {
+    /// Where the API is: what stands before `/episodes/byfeedurl`.
+    pub base_url: String,
+    /// The API key; visible ASCII.
+    pub key: String,
+    /// What belongs to the key.
+    pub secret: Secret<String>,
 }
 
 /// Where the rows are.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, muid::Muid, network::Network};
+use sluice_common::{
+    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network,
+};
 
 use crate::{
     auth::Logins,
@@ -11,6 +13,8 @@ use crate::{
     keys,
     legacy::{self, LegacyError},
     login::Challenges,
+    pictures::Pictures,
+    podcast::PodcastIndex,
     store::BlobStore,
     upload::{
         SealingKey, Uploads,
@@ -42,6 +46,12 @@ pub struct App {
     pub master_keys: MasterKeys,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// The nodes that may add templates; none: any that is logged in and may write.
+    pub template_uploaders: Option<Vec<NodeKey>>,
+    /// Makes thumbnails.
+    pub pictures: Pictures,
+    /// Looks up podcasts.
+    pub podcasts: PodcastIndex,
     /// Whether a file is public of which sphinx-meme did not know. Only said here: the database knows it too.
     pub legacy_public: bool,
 }
@@ -65,6 +75,9 @@ impl App {
             terms: config.terms.clone(),
             master_keys: config.master_keys.clone(),
             network: config.network,
+            template_uploaders: config.template_uploaders.clone(),
+            pictures: Pictures::default(),
+            podcasts: PodcastIndex::new(config.podcast_index.clone()),
             legacy_public: match &config.database {
                 DatabaseConfig::Sqlite { .. } => false,
                 DatabaseConfig::Postgres(postgres) => postgres.legacy_public,

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sluice_backend::config::PodcastIndexConfig;
 use sluice_common::{
     clock::unix_now,
     keys::{KeysError, MasterKey, MasterKeys},
@@ -29,6 +30,7 @@ const WALLET_KEY: &str = "[lightning] wallet_key";
 const LND_MACAROON: &str = "[lightning] macaroon (LND_MACAROON_HEX, macdir)";
 const JWT_KEY: &str = "[backend] jwt_key (JWT_KEY)";
 const LOCAL_ENCRYPTION_KEY: &str = "[backend] local_encryption_key (LOCAL_ENCRYPTION_KEY)";
+const PODCAST_INDEX_SECRET: &str = "[backend] podcast_index_secret (PODCAST_INDEX_SECRET)";
 
 /// What is wrong with a key. Never says anything of the key itself.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +180,16 @@ pub fn jwt_key(settings: &Settings) -> Result<Secret<String>, KeyError> {
     Ok(key)
 }
 
+/// Who this server is to the Podcast Index, if it is anybody there.
+pub fn podcast_index(settings: &Settings) -> Result<Option<PodcastIndexConfig>, KeyError> {
+    let backend = &settings.backend;
+    let (Some(key), Some(secret)) = (&backend.podcast_index_key, &backend.podcast_index_secret) else {
+        return Ok(None);
+    };
+    let secret = read(PODCAST_INDEX_SECRET, secret)?;
+    Ok(Some(PodcastIndexConfig { base_url: backend.podcast_index_url.clone(), key: key.clone(), secret }))
+}
+
 /// Makes the key files that are missing, if this is a first start: no database, and no stored file. Gives their paths.
 pub fn make_missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
     let missing = missing(settings)?;
@@ -194,6 +206,7 @@ pub fn check(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
         minting_master_keys(settings).map(drop),
         if settings.lightning.is_wallet() { wallet_key(settings).map(drop) } else { Ok(()) },
         jwt_key(settings).map(drop),
+        podcast_index(settings).map(drop),
         local_encryption_key(settings).map(drop),
     ];
     let wrong = keys.into_iter().filter_map(Result::err).find(|error| !matches!(error, KeyError::Missing { .. }));

@@ -204,6 +204,8 @@ pub(crate) fn backend_config(
         terms: settings.media_terms()?,
         master_keys,
         network,
+        template_uploaders: settings.template_uploaders()?,
+        podcast_index: keys::podcast_index(settings)?,
         timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
     })
 }

@@ -16,7 +16,7 @@ macro_rules! database_tests {
             media::tells_what_was_stored, media::nobody_changes_the_row_of_another,
             media::the_first_preferred_owner_speaks_for_a_content, media::lists_all_of_some_owners_newest_first,
             media::notes_and_forgets_keys,
-            lists::pages_lose_and_repeat_nothing, lists::lists_templates, lists::counts_purchases,
+            lists::pages_lose_and_repeat_nothing, lists::lists_templates, lists::of_a_content_one_row_is_the_template, lists::counts_purchases,
             lists::an_owner_changes_what_it_says, lists::a_template_stays_one,
             search::finds_by_words, search::any_term_is_a_search,
             search::a_name_counts_more_than_a_description_than_a_tag,

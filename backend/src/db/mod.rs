@@ -114,6 +114,10 @@ pub trait Database: Send + Sync {
     /// The templates of all owners, newest first, without those that are expired at `now`.
     async fn templates(&self, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
 
+    /// The row of `muid` that speaks for it as a template: the oldest that is one, else the oldest that was measured, as
+    /// the old server did not say which are templates. One that is expired at `now` only where there is no other.
+    async fn template(&self, muid: Muid, now: OffsetDateTime) -> Result<Option<Media>, DbError>;
+
     /// Public media and media for sale that `term` finds, best first, then newest; each content once, by its best row.
     /// Without those that are expired at `now`.
     ///

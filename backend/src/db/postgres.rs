@@ -318,6 +318,11 @@ impl Database for PostgresDatabase {
             .await
     }
 
+    async fn template(&self, muid: Muid, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        self.bounded(async { media::template(&mut *self.pool.acquire().await?, muid, now, self.legacy_public).await })
+            .await
+    }
+
     async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
         self.bounded(async {
             let search = Search::parse(term);

@@ -233,6 +233,10 @@ impl Database for SqliteDatabase {
         media::templates(&mut *self.readers.acquire().await?, page, now).await
     }
 
+    async fn template(&self, muid: Muid, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        media::template(&mut *self.readers.acquire().await?, muid, now).await
+    }
+
     async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
         search::search(&mut *self.readers.begin().await?, &Search::parse(term), page, now).await
     }

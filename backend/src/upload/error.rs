@@ -7,6 +7,7 @@ use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
     db::{BeginError, CommitError, DbError, OverQuota},
+    pictures::PictureError,
     store::StoreError,
 };
 
@@ -46,6 +47,9 @@ pub enum UploadError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A field that cannot be changed, or is none.
+    #[error("only `name`, `description`, `price`, `tags`, `ttl` and `public` can be changed")]
+    UnknownField,
     /// The body ended before its end, or nothing came any more.
     #[error("the request's body did not come to its end")]
     IncompleteBody,
@@ -61,6 +65,9 @@ pub enum UploadError {
     /// Its owner would have more than allowed.
     #[error(transparent)]
     OverQuota(#[from] OverQuota),
+    /// It had to be a picture, and is none that can be measured.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,11 +87,13 @@ impl UploadError {
             Self::EmptyFile => (StatusCode::BAD_REQUEST, "empty_file"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::FormTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "form_too_large"),
+            Self::UnknownField => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
             Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
             Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
             Self::UploadInProgress => (StatusCode::CONFLICT, "upload_in_progress"),
             Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, Lapsed::UsedUp.code()),
             Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "over_quota"),
+            Self::Picture(error) => (error.status(), error.code()),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
             Self::Store(error) if is_full(error) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),

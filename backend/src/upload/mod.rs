@@ -15,10 +15,11 @@ mod tests;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use sluice_common::{
     dare::DataKey,
     limits::{MAX_FORM_OVERHEAD_BYTES, body_too_large},
+    muid::Muid,
     secret::Secret,
 };
 use time::OffsetDateTime;
@@ -28,19 +29,23 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::error::UploadError;
 use self::{body::BodyBytes, pipeline::Pipeline};
+pub use self::{error::UploadError, fields::read_change};
 use crate::{
     db::{
-        CommitError, ContentId, Database, FinishedUpload, Media, NewMedia, NewUpload, Owner, PaidUse, Quota, Sealing,
+        CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload, Owner, PaidUse,
+        Quota, Sealing, Variant,
     },
-    legacy,
+    legacy, pictures,
     store::{BlobStore, StoreKey},
     sweeper,
 };
 
 /// How long nobody may sweep an upload that has not been heard of. It is renewed when a third of it is over.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
+/// In which part of a picture its width and height are looked for.
+const PICTURE_HEAD_LEN: usize = 1024 * 1024;
 
 /// The key that copies are sealed under.
 #[derive(Debug, Clone)]
@@ -62,6 +67,8 @@ pub struct UploadOrder {
     pub paid: Option<PaidUse>,
     /// Whether the file is public where the form does not say.
     pub public: bool,
+    /// Whether it is to be a template: a picture, which is measured.
+    pub template: bool,
 }
 
 /// Receives uploads into one store.
@@ -122,6 +129,43 @@ impl Uploads {
         Ok(checked?)
     }
 
+    /// Stores a picture that was made of the file `muid`, in a task of its own. What fails is logged: it can be made again.
+    pub fn store_variant(self: &Arc<Self>, muid: Muid, variant: Variant, picture: Bytes) {
+        let uploads = Arc::clone(self);
+        self.running.spawn(async move {
+            if let Err(error) = uploads.try_store_variant(muid, variant, &picture).await {
+                tracing::warn!(%error, "a thumbnail could not be kept");
+            }
+            uploads.sweep().await;
+        });
+    }
+
+    async fn try_store_variant(&self, muid: Muid, variant: Variant, picture: &[u8]) -> Result<(), UploadError> {
+        let upload = self.new_upload(None);
+        let content = self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await?;
+        let storing = async {
+            let mut pipeline = self.pipeline(&upload);
+            pipeline.write(picture).await?;
+            let finished = FinishedVariant { content, muid, variant, size: pipeline.finish().await?.size };
+            match self.db.commit_variant(&finished, &*self.store).await {
+                // The file was deleted meanwhile.
+                Err(CommitError::NoFile) => self.db.abandon_upload(content).await.map_err(UploadError::from),
+                committed => Ok(committed.map(drop)?),
+            }
+        };
+        let stored = storing.await;
+        if stored.is_err() {
+            self.give_up(content).await;
+        }
+        stored
+    }
+
+    /// Removes what was just deleted, in a task of its own.
+    pub fn sweep_soon(self: &Arc<Self>) {
+        let uploads = Arc::clone(self);
+        self.running.spawn(async move { uploads.sweep().await });
+    }
+
     /// Waits until no upload is under way and nothing is left to clean up after one.
     pub async fn wait(&self) {
         self.running.close();
@@ -145,17 +189,7 @@ impl Uploads {
             // Whoever hung up is not told.
             let _ = answer.send(result);
         };
-        let sealing = self
-            .sealing_key
-            .as_ref()
-            .map(|key| Sealing { nonce: rand::random(), key_fingerprint: key.fingerprint.clone() });
-        let upload = NewUpload {
-            store: self.store.kind(),
-            store_key: StoreKey::random(),
-            sealing,
-            lease_until: OffsetDateTime::now_utc() + self.lease,
-            paid: order.paid.clone(),
-        };
+        let upload = self.new_upload(order.paid.clone());
         let content = match self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await {
             Ok(content) => content,
             Err(error) => return answer(Err(error.into())),
@@ -197,6 +231,28 @@ impl Uploads {
         self.sweep().await;
     }
 
+    fn new_upload(&self, paid: Option<PaidUse>) -> NewUpload {
+        let sealing = self
+            .sealing_key
+            .as_ref()
+            .map(|key| Sealing { nonce: rand::random(), key_fingerprint: key.fingerprint.clone() });
+        NewUpload {
+            store: self.store.kind(),
+            store_key: StoreKey::random(),
+            sealing,
+            lease_until: OffsetDateTime::now_utc() + self.lease,
+            paid,
+        }
+    }
+
+    fn pipeline(&self, upload: &NewUpload) -> Pipeline {
+        let data_key = match (&self.sealing_key, &upload.sealing) {
+            (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
+            _ => None,
+        };
+        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key)
+    }
+
     /// Reads the form and stores its file.
     async fn store_copy(
         &self,
@@ -206,12 +262,10 @@ impl Uploads {
         boundary: String,
         body: BodyBytes,
     ) -> Result<FinishedUpload, UploadError> {
-        let data_key = match (&self.sealing_key, &upload.sealing) {
-            (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
-            _ => None,
-        };
-        let mut pipeline = Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key);
-        let form = form::read(body, boundary, order.max_upload_bytes, &mut pipeline).await?;
+        let head_len = if order.template { PICTURE_HEAD_LEN } else { 0 };
+        let mut pipeline = self.pipeline(upload);
+        let form = form::read(body, boundary, order.max_upload_bytes, head_len, &mut pipeline).await?;
+        let dimensions = if order.template { Some(pictures::dimensions(&form.head)?) } else { None };
         let stored = pipeline.finish().await?;
         let fields = form.fields;
         Ok(FinishedUpload {
@@ -229,8 +283,8 @@ impl Uploads {
                 mime: form.mime,
                 expiry: fields.expiry(),
                 public: fields.public().unwrap_or(order.public),
-                template: false,
-                dimensions: None,
+                template: order.template,
+                dimensions,
             },
             quota: self.quota,
         })

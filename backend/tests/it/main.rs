@@ -1,14 +1,21 @@
 //! Drives the real router, and for what a connection does the real server on a port of its own.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
 
+mod changes;
 mod downloads;
+mod expiry;
 mod http2;
 mod largefile;
 mod legacy;
+mod lists;
 mod login;
 mod logs;
 mod media;
 mod media_tokens;
+mod openapi;
+mod podcast;
 mod server;
 mod support;
+mod templates;
+mod thumbnails;
 mod uploads;

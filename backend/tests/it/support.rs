@@ -20,7 +20,7 @@ use serde_json::Value;
 use sluice_backend::{
     auth::{JwtKey, User},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    db,
+    db::{self, PostgresConfig},
     router::router,
     state::App,
     store::LocalStore,
@@ -55,6 +55,8 @@ pub fn config(dir: &TempDir) -> BackendConfig {
         terms: terms(),
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([6; 32]), 0)]).unwrap(),
         network: Network::TestWallet,
+        template_uploaders: None,
+        podcast_index: None,
         timeouts: Timeouts::default(),
     }
 }
@@ -74,6 +76,12 @@ pub struct Server {
 impl Server {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
+    }
+
+    /// One on SQLite, one on PostgreSQL.
+    pub async fn on_each_database() -> [Self; 2] {
+        let postgres = PostgresConfig::new(Secret::new(sluice_testing::postgres::database()));
+        [Self::new().await, Self::with(|config| config.database = DatabaseConfig::Postgres(postgres)).await]
     }
 
     pub async fn with(change: impl FnOnce(&mut BackendConfig)) -> Self {
@@ -175,6 +183,14 @@ pub fn post(path: &str) -> Builder {
     Builder(Request::post(path))
 }
 
+pub fn put(path: &str) -> Builder {
+    Builder(Request::put(path))
+}
+
+pub fn delete(path: &str) -> Builder {
+    Builder(Request::delete(path))
+}
+
 impl Builder {
     pub fn header(self, name: impl TryInto<HeaderName, Error: Into<http::Error>>, value: &str) -> Self {
         Self(self.0.header(name, value))
@@ -204,6 +220,17 @@ impl Builder {
         self.multipart().header(CONTENT_LENGTH, &body.len().to_string()).0.body(body.into()).unwrap()
     }
 
+    /// An upload of a picture.
+    pub fn picture(self, fields: &[(&str, &str)], filename: &str, mime: &str, file: &[u8]) -> Request<Body> {
+        let body = form_of(fields, filename, mime, file);
+        self.multipart().header(CONTENT_LENGTH, &body.len().to_string()).0.body(body.into()).unwrap()
+    }
+
+    /// A JSON body.
+    pub fn json(self, json: &Value) -> Request<Body> {
+        self.header(CONTENT_TYPE, "application/json").0.body(json.to_string().into()).unwrap()
+    }
+
     pub fn multipart(self) -> Self {
         self.header(CONTENT_TYPE, &format!("multipart/form-data; boundary={BOUNDARY}"))
     }
@@ -213,16 +240,20 @@ impl Builder {
     }
 }
 
-/// The body of an upload of `file`.
+/// The body of an upload of `file`, which is called `note.txt`.
 pub fn form(fields: &[(&str, &str)], file: &[u8]) -> Vec<u8> {
+    form_of(fields, "note.txt", "text/plain", file)
+}
+
+fn form_of(fields: &[(&str, &str)], filename: &str, mime: &str, file: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, value) in fields {
         let part = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
         body.extend_from_slice(part.as_bytes());
     }
     let head = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"note.txt\"\r\n\
-         Content-Type: text/plain\r\n\r\n"
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{filename}\"\r\n\
+         Content-Type: {mime}\r\n\r\n"
     );
     body.extend_from_slice(head.as_bytes());
     body.extend_from_slice(file);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Parts, Settings, StorageMode};
+use super::{Parts, Settings, StorageMode, settings::BackendSettings};
 
 /// Settings that are each well formed and yet cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,17 @@ pub enum Invalid {
     /// A database that cannot be asked.
     #[error("[backend] database_url (DATABASE_URL): {0}")]
     BackendDatabase(#[source] sluice_backend::db::DbError),
+    /// No public key of a node.
+    #[error("[backend] template_uploaders: \"{0}\" is not a node's public key of 33 bytes in hex")]
+    TemplateUploader(String),
+    /// Half of what the Podcast Index needs.
+    #[error(
+        "[backend] podcast_index_key and podcast_index_secret (PODCAST_INDEX_KEY, PODCAST_INDEX_SECRET) need each other"
+    )]
+    PodcastIndex,
+    /// A text that cannot be asked.
+    #[error("[backend] {0} cannot be sent to the Podcast Index: it is not {1}")]
+    PodcastIndexText(&'static str, &'static str),
     /// Play money for everyone.
     #[error(
         "the embedded wallet is no real money: with it, {0} listens on {1}, where others can reach it; \
@@ -74,7 +85,22 @@ pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
         return Err(Invalid::Host(host));
     }
     check_addresses(settings, parts)?;
+    settings.template_uploaders()?;
+    check_podcast_index(&settings.backend)?;
     settings.media_terms().map(|_| ())
+}
+
+fn check_podcast_index(backend: &BackendSettings) -> Result<(), Invalid> {
+    if backend.podcast_index_key.is_some() != backend.podcast_index_secret.is_some() {
+        return Err(Invalid::PodcastIndex);
+    }
+    if !backend.podcast_index_key.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(Invalid::PodcastIndexText("podcast_index_key", "visible ASCII"));
+    }
+    match backend.podcast_index_url.parse::<http::Uri>() {
+        Ok(url) if matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none() => Ok(()),
+        _ => Err(Invalid::PodcastIndexText("podcast_index_url", "an http or https address")),
+    }
 }
 
 fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), Invalid> {

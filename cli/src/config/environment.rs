@@ -31,7 +31,7 @@ pub(super) fn apply(
         set(&mut backend.listen, listen);
     }
     set_some(&mut backend.host, env.text("HOST")?);
-    // Of these two, the text is the key, whatever it begins with.
+    // Of these, the text is the key, whatever it begins with.
     let value = |text: &str| Ok::<_, MasterKeysError>(KeySource::Value(Secret::new(text.to_owned())));
     set_some(&mut backend.jwt_key, env.read_key("JWT_KEY", value)?);
     set_some(&mut backend.local_encryption_key, env.read_key("LOCAL_ENCRYPTION_KEY", value)?);
@@ -41,6 +41,9 @@ pub(super) fn apply(
     set_some(&mut backend.local_dir, env.text("LOCAL_DIR")?.map(Into::into));
     set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
     set(&mut backend.max_free_upload_size_mb, env.parse("MAX_FREE_UPLOAD_SIZE_MB")?);
+    set_some(&mut backend.podcast_index_key, env.text("PODCAST_INDEX_KEY")?);
+    set_some(&mut backend.podcast_index_secret, env.read_key("PODCAST_INDEX_SECRET", value)?);
+    set(&mut backend.podcast_index_url, env.text("PODCAST_INDEX_URL")?);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use sluice_backend::{
 use sluice_common::{
     l402::UnknownCaveats,
     limits::{BYTES_PER_MB, FreeUploads},
+    lightning_message::NodeKey,
 };
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
@@ -205,6 +206,17 @@ pub struct BackendSettings {
     /// The most files of one owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_files: Option<u64>,
+    /// The nodes that may add templates, as public keys in hex; any that is logged in, if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_uploaders: Option<Vec<String>>,
+    /// Where the API of the Podcast Index is.
+    pub podcast_index_url: String,
+    /// The key of that API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub podcast_index_key: Option<String>,
+    /// What belongs to the key; used as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub podcast_index_secret: Option<KeySource>,
 }
 
 /// The kinds of stores.
@@ -284,6 +296,10 @@ impl Default for BackendSettings {
             max_free_upload_size_mb: free.max_free_upload_mb,
             quota_mb: None,
             quota_files: None,
+            template_uploaders: None,
+            podcast_index_url: "https://api.podcastindex.org/api/1.0".to_owned(),
+            podcast_index_key: None,
+            podcast_index_secret: None,
         }
     }
 }
@@ -392,6 +408,12 @@ impl Settings {
     /// The folder of the stored files.
     pub fn local_dir(&self) -> PathBuf {
         self.backend.local_dir.clone().unwrap_or_else(|| self.data_dir.join("media"))
+    }
+
+    /// The nodes that may add templates; none: any.
+    pub fn template_uploaders(&self) -> Result<Option<Vec<NodeKey>>, Invalid> {
+        let parse = |text: &String| NodeKey::from_hex(text).map_err(|_| Invalid::TemplateUploader(text.clone()));
+        self.backend.template_uploaders.as_ref().map(|nodes| nodes.iter().map(parse).collect()).transpose()
     }
 
     fn key_file(&self, name: &str) -> KeySource {

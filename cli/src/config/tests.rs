@@ -137,6 +137,9 @@ fn the_names_that_sphinx_meme_knows_work() {
         ("S3_SECRET", "unused"),
         ("RESTRICT_UPLOAD_SIZE", "1"),
         ("MAX_FREE_UPLOAD_SIZE_MB", "5"),
+        ("PODCAST_INDEX_KEY", "K"),
+        ("PODCAST_INDEX_SECRET", "file:S"),
+        ("PODCAST_INDEX_URL", "http://127.0.0.1:1/api"),
     ];
     let settings = load_with("", &env, &Flags::default(), Parts::Backend).unwrap();
     let backend = &settings.backend;
@@ -148,6 +151,9 @@ fn the_names_that_sphinx_meme_knows_work() {
     assert_eq!(settings.local_dir(), Path::new("/srv/files"));
     assert!(backend.restrict_upload_size);
     assert_eq!(backend.max_free_upload_size_mb, 5);
+    let podcasts = crate::keys::podcast_index(&settings).unwrap().unwrap();
+    assert_eq!((podcasts.key.as_str(), podcasts.secret.expose().as_str()), ("K", "file:S"));
+    assert_eq!(podcasts.base_url, "http://127.0.0.1:1/api");
 
     let all = load_with("", &env, &Flags::default(), Parts::All).unwrap();
     assert_eq!(all.backend.listen, Settings::default().backend.listen, "PORT is for `sluice backend`");
@@ -208,6 +214,18 @@ fn says_where_a_file_is_wrong() {
             "test.toml:3:1: unknown field `price`, expected one of `name`, `protect`, `upstream`, `price_sat`, `valid_for_secs`, `capabilities`, `max_upload_mb`, `max_uses`, `forward_credential`, `constraints`",
         ),
         ("[lightning]\nkind = \"cln\"", "test.toml:2:8: unknown variant `cln`, expected `wallet` or `lnd`"),
+        (
+            "[backend]\ntemplate_uploaders = [\"me\"]",
+            "[backend] template_uploaders: \"me\" is not a node's public key of 33 bytes in hex",
+        ),
+        (
+            "[backend]\npodcast_index_key = \"hunter2\"",
+            "[backend] podcast_index_key and podcast_index_secret (PODCAST_INDEX_KEY, PODCAST_INDEX_SECRET) need each other",
+        ),
+        (
+            "[backend]\npodcast_index_url = \"ftp://a\"",
+            "[backend] podcast_index_url cannot be sent to the Podcast Index: it is not an http or https address",
+        ),
         (
             "[backend]\ndatabase_url = \"postgres://u:hunter2@h:port/d\"",
             "[backend] database_url (DATABASE_URL): not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME",

@@ -76,6 +76,23 @@ pub(crate) async fn lists_templates(db: &dyn Database) {
     }
 }
 
+pub(crate) async fn of_a_content_one_row_is_the_template(db: &dyn Database) {
+    let server = Server::new(db);
+    let upload = async |who, template, dimensions, expiry| {
+        let (content, _) = server.begin(None, 0).await.unwrap();
+        let mut end = finished(content, muid(1), owner(who));
+        (end.media.template, end.media.dimensions, end.media.expiry) = (template, dimensions, expiry);
+        server.commit(&end, who.into()).await.unwrap();
+        db.template(muid(1), at(20)).await.unwrap().map(|media| media.owner)
+    };
+    assert_eq!(upload(1, false, None, None).await, None);
+    assert_eq!(upload(2, true, Some((3, 4)), Some(at(20))).await, Some(owner(2)));
+    assert_eq!(upload(3, false, Some((3, 4)), None).await, Some(owner(3)), "the other one is over");
+    assert_eq!(upload(4, true, Some((3, 4)), None).await, Some(owner(4)));
+    assert_eq!(upload(5, true, Some((3, 4)), None).await, Some(owner(4)));
+    assert_eq!(db.template(muid(2), at(20)).await.unwrap(), None);
+}
+
 pub(crate) async fn a_template_stays_one(db: &dyn Database) {
     let server = Server::new(db);
     for (template, dimensions, measured) in

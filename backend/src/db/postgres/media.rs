@@ -68,6 +68,14 @@ pub(super) const TEMPLATES: &str = concat!(
     ORDER BY created DESC, muid DESC, owner_pub_key DESC LIMIT $2"
 );
 
+/// Parameters: muid, now.
+pub(super) const TEMPLATE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM media WHERE muid = $1 AND (template OR (width > 0 AND height > 0)) \
+    ORDER BY COALESCE(expiry <= $2, FALSE), template DESC, created, owner_pub_key LIMIT 1"
+);
+
 /// Parameters: muid, owner, now.
 const DELETE_EXPIRED: &str = "DELETE FROM media WHERE muid = $1 AND owner_pub_key = $2 AND expiry <= $3";
 
@@ -208,6 +216,16 @@ pub(super) async fn owned(
         }
     }
     Ok(Listing::newest(media, page.limit))
+}
+
+pub(super) async fn template(
+    db: &mut PgConnection,
+    muid: Muid,
+    now: OffsetDateTime,
+    legacy_public: bool,
+) -> Result<Option<Media>, DbError> {
+    let row = sqlx::query(TEMPLATE).bind(muid.to_string()).bind(now).fetch_optional(db).await?;
+    row.map(|row| rows::media(&row, legacy_public)).transpose()
 }
 
 pub(super) async fn templates(

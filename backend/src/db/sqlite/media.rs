@@ -35,6 +35,11 @@ WHERE template = 1 AND (expiry IS NULL OR expiry > ?1)
   AND (?3 IS NULL OR (created, muid, owner_pub_key) < (?3, ?4, ?5))
 ORDER BY created DESC, muid DESC, owner_pub_key DESC LIMIT ?2";
 
+/// Parameters: muid, now.
+pub(super) const TEMPLATE: &str = "\
+SELECT * FROM media WHERE muid = ?1 AND (template = 1 OR (width > 0 AND height > 0))
+ORDER BY coalesce(expiry <= ?2, FALSE), template DESC, created, owner_pub_key LIMIT 1";
+
 /// Parameters: muid, owner, now.
 const DELETE_EXPIRED: &str = "DELETE FROM media WHERE muid = ? AND owner_pub_key = ? AND expiry <= ?";
 
@@ -138,6 +143,15 @@ pub(super) async fn templates(db: &mut SqliteConnection, page: &Page, now: Offse
         .fetch_all(db)
         .await?;
     Ok(Listing::newest(rows.iter().map(rows::media).collect::<Result<_, _>>()?, page.limit))
+}
+
+pub(super) async fn template(
+    db: &mut SqliteConnection,
+    muid: Muid,
+    now: OffsetDateTime,
+) -> Result<Option<Media>, DbError> {
+    let query = sqlx::query(TEMPLATE).bind(muid.to_string()).bind(rows::micros(now));
+    query.fetch_optional(db).await?.as_ref().map(rows::media).transpose()
 }
 
 pub(super) async fn purchase(

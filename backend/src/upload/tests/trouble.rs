@@ -201,6 +201,10 @@ impl Database for Troubled {
         self.inner.owned(owners, page, now).await
     }
 
+    async fn template(&self, muid: Muid, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        self.inner.template(muid, now).await
+    }
+
     async fn templates(&self, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
         self.inner.templates(page, now).await
     }
