@@ -6,7 +6,7 @@ use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, n
 
 use crate::{
     auth::Logins,
-    config::{BackendConfig, StoreConfig},
+    config::BackendConfig,
     db::Database,
     keys,
     login::Challenges,
@@ -46,10 +46,10 @@ pub struct App {
 impl App {
     /// What the routes of a server with this configuration work on.
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
-        let StoreConfig::Local { encryption_key, .. } = &config.store;
-        let sealing_key = encryption_key.as_ref().map(keys::sealing_key);
+        let sealing_key = config.store.encryption_key().map(keys::sealing_key);
+        let seals_with = sealing_key.clone().filter(|_| config.store.seals());
         Self {
-            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), sealing_key.clone())),
+            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with)),
             db,
             store,
             sealing_key,
