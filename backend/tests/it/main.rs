@@ -8,6 +8,9 @@ mod login;
 mod logs;
 mod media;
 mod media_tokens;
+mod s3;
+#[expect(dead_code, reason = "the tests of the store use the rest")]
+mod s3_peer;
 mod server;
 mod support;
 mod uploads;

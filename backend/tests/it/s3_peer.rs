@@ -129,6 +129,11 @@ impl S3Peer {
         entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())).collect()
     }
 
+    /// The file of an object.
+    pub fn object(&self, key: &str) -> PathBuf {
+        self.folder.path().join(BUCKET).join(key)
+    }
+
     /// What is left of multipart uploads: parts, and what tells of an upload.
     pub fn unfinished(&self) -> Vec<String> {
         let names = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());

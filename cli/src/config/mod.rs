@@ -23,8 +23,8 @@ pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
     settings::{
-        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, ServiceSettings, Settings,
-        StorageMode,
+        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, S3Settings, ServiceSettings,
+        Settings, StorageMode,
     },
     values::{DatabaseUrl, DatabaseUrlError, KeySource},
 };

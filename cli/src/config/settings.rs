@@ -172,6 +172,8 @@ pub struct BackendSettings {
     /// The folder of `storage_mode = "local"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_dir: Option<PathBuf>,
+    /// The bucket of `storage_mode = "s3"`.
+    pub s3: S3Settings,
     /// Whether free uploads are limited to `max_free_upload_size_mb`.
     pub restrict_upload_size: bool,
     /// The largest free upload where they are limited.
@@ -184,8 +186,67 @@ pub struct BackendSettings {
 pub enum StorageMode {
     /// A folder.
     Local,
-    /// S3. Known, so that it can be refused by name.
+    /// A bucket of an S3 server.
     S3,
+}
+
+/// `[backend.s3]`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Settings {
+    /// The bucket.
+    pub bucket: String,
+    /// The server's region.
+    pub region: String,
+    /// Where the server is, if it is not AWS's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path, and not in the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// The name of the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<KeySource>,
+    /// The key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<KeySource>,
+    /// What goes with a key that was made for a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<KeySource>,
+    /// Whether new files are sealed, as local ones are.
+    pub seal: bool,
+    /// How long a connection may take.
+    pub connect_timeout_secs: NonZeroU64,
+    /// How long an answer may take, and each next piece of it.
+    pub read_timeout_secs: NonZeroU64,
+    /// How often a call is tried in all.
+    pub attempts: NonZeroU32,
+}
+
+impl Default for S3Settings {
+    /// As sphinx-meme had it.
+    fn default() -> Self {
+        Self {
+            bucket: "sphinx-memes".to_owned(),
+            region: "us-east-1".to_owned(),
+            endpoint: None,
+            path_style: None,
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
+            seal: false,
+            connect_timeout_secs: positive(5),
+            read_timeout_secs: positive(30),
+            attempts: NonZeroU32::MIN.saturating_add(2),
+        }
+    }
+}
+
+impl S3Settings {
+    /// Whether the bucket stands in the path: where a server is named, unless it is said.
+    pub fn path_style(&self) -> bool {
+        self.path_style.unwrap_or(self.endpoint.is_some())
+    }
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -247,6 +308,7 @@ impl Default for BackendSettings {
             database_url: None,
             storage_mode: StorageMode::Local,
             local_dir: None,
+            s3: S3Settings::default(),
             restrict_upload_size: free.restricted,
             max_free_upload_size_mb: free.max_free_upload_mb,
         }
@@ -323,6 +385,11 @@ impl Settings {
         self.backend.database_url.clone().unwrap_or_else(default)
     }
 
+    /// Whether what is stored from now on is sealed.
+    pub fn seals(&self) -> bool {
+        self.backend.storage_mode == StorageMode::Local || self.backend.s3.seal
+    }
+
     /// The folder of the stored files.
     pub fn local_dir(&self) -> PathBuf {
         self.backend.local_dir.clone().unwrap_or_else(|| self.data_dir.join("media"))
@@ -350,6 +417,7 @@ impl Settings {
                 local_encryption_key: Some(self.local_encryption_key()),
                 database_url: Some(self.backend_database()),
                 local_dir: Some(self.local_dir()),
+                s3: S3Settings { path_style: Some(self.backend.s3.path_style()), ..self.backend.s3.clone() },
                 ..self.backend.clone()
             },
         }

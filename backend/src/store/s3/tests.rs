@@ -1,6 +1,7 @@
 //! On s3s-fs: what every store must do, and what a server in trouble does to it. On a real server, where the environment
 //! names one (`make test-s3`): what every store must do.
 
+#[expect(dead_code, reason = "the tests of the routes use the rest")]
 #[path = "../../../tests/it/s3_peer.rs"]
 pub(crate) mod peer;
 mod trouble;
