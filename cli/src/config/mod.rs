@@ -5,6 +5,7 @@
 mod check;
 mod environment;
 mod lightning;
+mod s3;
 mod services;
 mod settings;
 #[cfg(test)]
@@ -22,9 +23,10 @@ use std::{
 pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
+    s3::S3Settings,
     settings::{
-        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, S3Settings, ServiceSettings,
-        Settings, StorageMode,
+        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, ServiceSettings, Settings,
+        StorageMode,
     },
     values::{DatabaseUrl, DatabaseUrlError, KeySource},
 };
