@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
 
+#[expect(dead_code, reason = "the media server's own tests use the rest")]
+#[path = "../backend/tests/it/s3_peer.rs"]
+mod s3_peer;
 mod support;
 
 mod command_line;
@@ -15,4 +18,5 @@ mod login;
 mod memory;
 mod paid_upload;
 mod payments;
+mod s3;
 mod single_use;

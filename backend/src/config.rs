@@ -10,6 +10,7 @@ use sluice_common::{
 use crate::{
     auth::JwtKey,
     db::{PostgresConfig, Quota},
+    store::S3Config,
 };
 
 /// Everything that the media server is started with.
@@ -76,6 +77,32 @@ pub enum StoreConfig {
         /// Seals what is stored from now on and opens what it sealed (`LOCAL_ENCRYPTION_KEY`). None: files lie open.
         encryption_key: Option<Secret<[u8; 32]>>,
     },
+    /// A bucket of an S3 server.
+    S3 {
+        /// Which, and how it is talked to.
+        s3: Box<S3Config>,
+        /// Whether what is stored from now on is sealed. It needs a key.
+        seal: bool,
+        /// Seals, and opens what it sealed (`LOCAL_ENCRYPTION_KEY`).
+        encryption_key: Option<Secret<[u8; 32]>>,
+    },
+}
+
+impl StoreConfig {
+    /// Opens what was sealed.
+    pub fn encryption_key(&self) -> Option<&Secret<[u8; 32]>> {
+        match self {
+            Self::Local { encryption_key, .. } | Self::S3 { encryption_key, .. } => encryption_key.as_ref(),
+        }
+    }
+
+    /// Whether what is stored from now on is sealed.
+    pub fn seals(&self) -> bool {
+        match self {
+            Self::Local { encryption_key, .. } => encryption_key.is_some(),
+            Self::S3 { seal, encryption_key, .. } => *seal && encryption_key.is_some(),
+        }
+    }
 }
 
 /// How long the server waits for what.

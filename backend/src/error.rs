@@ -23,6 +23,9 @@ const RETRY_AFTER_SECS: u16 = 2;
 /// How long a client should wait for a database that is away, in seconds.
 const RETRY_AFTER_DATABASE_SECS: u16 = 5;
 
+/// How long a client should wait for a store that is away, in seconds.
+const STORE_RETRY_AFTER_SECS: u16 = 10;
+
 /// Why a genuine token stores nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocked {
@@ -179,6 +182,10 @@ impl ApiError {
     fn to_problem(&self) -> Problem {
         let (status, code) = match self {
             Self::Upload(error) => return error.to_problem(),
+            Self::Download(DownloadError::Store(error)) if error.is_away() => {
+                return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_away")
+                    .detail("the file cannot be read now; ask again later");
+            }
             Self::Download(_) => {
                 return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "file_unavailable")
                     .detail("the file cannot be read now");
@@ -252,6 +259,11 @@ impl ApiError {
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::Blocked(Blocked::UploadInProgress) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
+            Self::Download(DownloadError::Store(error)) | Self::Upload(UploadError::Store(error))
+                if error.is_away() =>
+            {
+                Some((RETRY_AFTER, STORE_RETRY_AFTER_SECS.into()))
+            }
             Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
             Self::Picture(PictureError::Busy) | Self::Podcast(PodcastError::Busy) => {
                 Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))

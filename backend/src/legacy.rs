@@ -89,6 +89,8 @@ async fn adopt(
         _ if stored_len == 0 => (None, 0),
         (Some(key), StoreKind::Local) => sealing_of(store, key, copy, stored_len).await?,
         (None, StoreKind::Local) => (None, plain_len(store, copy, stored_len).await?),
+        // sphinx-meme sealed nothing there.
+        (_, StoreKind::S3) => (None, stored_len),
     };
     Ok(db.adopt(copy.id, store.kind(), sealing.as_ref(), size).await?)
 }

@@ -22,7 +22,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinHandle},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -35,7 +35,7 @@ use crate::{
     legacy,
     router::router,
     state::App,
-    store::{BlobStore, LocalStore, StoreError},
+    store::{BlobStore, LocalStore, S3Store, StoreError},
     sweeper,
 };
 
@@ -51,6 +51,9 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 
 /// How long to wait when no connection can be taken, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a start waits for its store.
+const STORE_CHECK: Duration = Duration::from_secs(15);
 
 /// How long uploads that were cut off at the end may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -120,9 +123,7 @@ impl Server {
         config: BackendConfig,
         shutdown: CancellationToken,
     ) -> Result<Running, StartError> {
-        let StoreConfig::Local { dir, .. } = &config.store;
-        let store: Arc<dyn BlobStore> = Arc::new(LocalStore::open(dir)?);
-        store.check().await?;
+        let store = open_store(&config.store).await?;
         let listen = |cause| StartError::Listen { listen: config.listen, cause };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
@@ -211,6 +212,21 @@ impl Working {
         self.background.wait().await;
         self.app.db.close().await;
     }
+}
+
+/// Opens the store and tries it. An S3 server that is away is no reason not to start: it may come back, and until then
+/// its files are answered with 503.
+async fn open_store(config: &StoreConfig) -> Result<Arc<dyn BlobStore>, StoreError> {
+    let store: Arc<dyn BlobStore> = match config {
+        StoreConfig::Local { dir, .. } => Arc::new(LocalStore::open(dir)?),
+        StoreConfig::S3 { s3, .. } => Arc::new(S3Store::new(s3)),
+    };
+    match timeout(STORE_CHECK, store.check()).await {
+        Ok(Err(error)) if error.is_away() => tracing::warn!(%error, "the store is away; starting all the same"),
+        Err(_) => tracing::warn!("the store does not answer; starting all the same"),
+        Ok(checked) => checked?,
+    }
+    Ok(store)
 }
 
 impl Running {

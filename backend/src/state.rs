@@ -8,7 +8,7 @@ use sluice_common::{
 
 use crate::{
     auth::Logins,
-    config::{BackendConfig, DatabaseConfig, StoreConfig},
+    config::{BackendConfig, DatabaseConfig},
     db::{Content, Database},
     keys,
     legacy::{self, LegacyError},
@@ -59,12 +59,10 @@ pub struct App {
 impl App {
     /// What the routes of a server with this configuration work on.
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
-        let StoreConfig::Local { encryption_key, .. } = &config.store;
-        let sealing_key = encryption_key.as_ref().map(keys::sealing_key);
+        let sealing_key = config.store.encryption_key().map(keys::sealing_key);
+        let seals_with = sealing_key.clone().filter(|_| config.store.seals());
         Self {
-            uploads: Arc::new(
-                Uploads::new(Arc::clone(&db), Arc::clone(&store), sealing_key.clone()).with_quota(config.quota),
-            ),
+            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with).with_quota(config.quota)),
             db,
             store,
             sealing_key,

@@ -13,6 +13,7 @@ use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
     server::StartError as BackendError,
+    store::{S3Config, S3Timeouts},
 };
 use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
 use sluice_gateway::{
@@ -28,7 +29,7 @@ use tokio::{
 
 use self::parts::{AdminServer, BackendServer};
 use crate::{
-    config::{Invalid, Parts, Settings},
+    config::{Invalid, Parts, S3Settings, Settings, StorageMode},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
     keys::{self, KeyError},
@@ -192,10 +193,7 @@ pub(crate) fn backend_config(
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
         database: settings.backend_database_config()?,
-        store: StoreConfig::Local {
-            dir: settings.local_dir(),
-            encryption_key: Some(keys::local_encryption_key(settings)?),
-        },
+        store: store_config(settings)?,
         free_uploads: FreeUploads {
             restricted: backend.restrict_upload_size,
             max_free_upload_mb: backend.max_free_upload_size_mb,
@@ -207,6 +205,33 @@ pub(crate) fn backend_config(
         template_uploaders: settings.template_uploaders()?,
         podcast_index: keys::podcast_index(settings)?,
         timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
+    })
+}
+
+/// Where its files are.
+fn store_config(settings: &Settings) -> Result<StoreConfig, RunError> {
+    let encryption_key = keys::local_encryption_key(settings)?;
+    if settings.backend.storage_mode == StorageMode::Local {
+        return Ok(StoreConfig::Local { dir: settings.local_dir(), encryption_key });
+    }
+    let s3 = &settings.backend.s3;
+    Ok(StoreConfig::S3 { s3: Box::new(s3_config(s3)?), seal: s3.seal, encryption_key })
+}
+
+/// Which bucket of which server, and how it is talked to.
+pub(crate) fn s3_config(s3: &S3Settings) -> Result<S3Config, KeyError> {
+    Ok(S3Config {
+        bucket: s3.bucket.clone(),
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        path_style: s3.path_style(),
+        credentials: keys::s3_credentials(s3)?,
+        timeouts: S3Timeouts {
+            connect: Duration::from_secs(s3.connect_timeout_secs.get()),
+            read: Duration::from_secs(s3.read_timeout_secs.get()),
+            ..S3Timeouts::default()
+        },
+        attempts: s3.attempts.get(),
     })
 }
 

@@ -1,7 +1,5 @@
 //! Why an upload is not stored, and what the client is told.
 
-use std::io;
-
 use http::StatusCode;
 use sluice_common::{l402::Lapsed, problem::Problem};
 
@@ -95,7 +93,8 @@ impl UploadError {
             Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "over_quota"),
             Self::Picture(error) => (error.status(), error.code()),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
-            Self::Store(error) if is_full(error) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
+            Self::Store(error) if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
+            Self::Store(error) if error.is_away() => (StatusCode::SERVICE_UNAVAILABLE, "store_away"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
             Self::Db(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
         };
@@ -123,11 +122,6 @@ impl UploadError {
     pub(super) fn is_internal(&self) -> bool {
         matches!(self, Self::Store(_) | Self::Db(_) | Self::Interrupted)
     }
-}
-
-fn is_full(error: &StoreError) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, StoreError::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 impl From<BeginError> for UploadError {

@@ -3,6 +3,7 @@
 mod leases;
 mod refused;
 mod rig;
+mod s3;
 mod survived;
 mod trouble;
 

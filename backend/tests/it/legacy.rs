@@ -284,7 +284,9 @@ async fn a_wrong_key_spoils_nothing() {
     let deployment = Deployment::new().await;
     let server = deployment
         .serve_with(|config| {
-            let StoreConfig::Local { encryption_key, .. } = &mut config.store;
+            let StoreConfig::Local { encryption_key, .. } = &mut config.store else {
+                panic!("the files are in a folder")
+            };
             *encryption_key = Some(Secret::new([1; 32]));
         })
         .await;

@@ -14,6 +14,9 @@ mod media;
 mod media_tokens;
 mod openapi;
 mod podcast;
+mod s3;
+#[expect(dead_code, reason = "the tests of the store use the rest")]
+mod s3_peer;
 mod server;
 mod support;
 mod templates;

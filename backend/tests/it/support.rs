@@ -23,7 +23,7 @@ use sluice_backend::{
     db::{self, PostgresConfig},
     router::router,
     state::App,
-    store::LocalStore,
+    store::{BlobStore, LocalStore, S3Store},
 };
 use sluice_common::{
     clock::unix_now,
@@ -148,15 +148,18 @@ impl Server {
     /// The files in the store, once the uploads have cleaned up.
     pub async fn stored_files(&self) -> Vec<PathBuf> {
         self.app.uploads.wait().await;
-        let StoreConfig::Local { dir, .. } = &self.config.store;
+        let StoreConfig::Local { dir, .. } = &self.config.store else { panic!("not a folder") };
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 }
 
 async fn open(config: &BackendConfig) -> (Arc<App>, Router) {
-    let StoreConfig::Local { dir, .. } = &config.store;
+    let store: Arc<dyn BlobStore> = match &config.store {
+        StoreConfig::Local { dir, .. } => Arc::new(LocalStore::open(dir).unwrap()),
+        StoreConfig::S3 { s3, .. } => Arc::new(S3Store::new(s3)),
+    };
     let db = db::open(&config.database).await.unwrap();
-    let app = Arc::new(App::new(config, db, Arc::new(LocalStore::open(dir).unwrap())));
+    let app = Arc::new(App::new(config, db, store));
     (Arc::clone(&app), router(app))
 }
 

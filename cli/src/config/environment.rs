@@ -39,6 +39,22 @@ pub(super) fn apply(
     set_some(&mut backend.database_url, if database_url.is_none() { rds(&env)? } else { database_url });
     set(&mut backend.storage_mode, env.one_of("STORAGE_MODE", storage_mode, "\"local\" or \"s3\"")?);
     set_some(&mut backend.local_dir, env.text("LOCAL_DIR")?.map(Into::into));
+    let s3 = &mut backend.s3;
+    set(&mut s3.bucket, env.text("S3_BUCKET")?);
+    // AWS_REGION is not read: machines of AWS have it for themselves, and the bucket may be elsewhere.
+    set(&mut s3.region, env.text("S3_REGION")?);
+    set_some(&mut s3.endpoint, env.text("S3_ENDPOINT")?);
+    // S3_KEY and S3_SECRET are sphinx-meme's, the others AWS's.
+    for (id, secret, token) in
+        [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", Some("AWS_SESSION_TOKEN")), ("S3_KEY", "S3_SECRET", None)]
+    {
+        // Empty, as sphinx-meme took it, they count as not set.
+        if let (Some(id), Some(secret)) = (env.secret(id)?, env.secret(secret)?) {
+            s3.access_key_id = Some(KeySource::Value(id));
+            s3.secret_access_key = Some(KeySource::Value(secret));
+            s3.session_token = token.map(|token| env.secret(token)).transpose()?.flatten().map(KeySource::Value);
+        }
+    }
     set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
     set(&mut backend.max_free_upload_size_mb, env.parse("MAX_FREE_UPLOAD_SIZE_MB")?);
     set_some(&mut backend.podcast_index_key, env.text("PODCAST_INDEX_KEY")?);
@@ -64,6 +80,10 @@ impl Environment<'_> {
 
     fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         Ok(self.raw(name)?.filter(|text| !text.is_empty()))
+    }
+
+    fn secret(&self, name: &'static str) -> Result<Option<Secret<String>>, ConfigError> {
+        Ok(self.text(name)?.map(Secret::new))
     }
 
     fn parse<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, ConfigError> {

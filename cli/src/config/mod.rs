@@ -5,6 +5,7 @@
 mod check;
 mod environment;
 mod lightning;
+mod s3;
 mod services;
 mod settings;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::{
 pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
+    s3::S3Settings,
     settings::{
         BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, ServiceSettings, Settings,
         StorageMode,

@@ -15,13 +15,13 @@ use sluice_backend::{
 };
 use sluice_common::{
     l402::UnknownCaveats,
-    limits::{BYTES_PER_MB, FreeUploads},
     lightning_message::NodeKey,
+    limits::{BYTES_PER_MB, FreeUploads},
 };
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
-use super::{DatabaseUrl, Invalid, KeySource, LightningSettings};
+use super::{DatabaseUrl, Invalid, KeySource, LightningSettings, S3Settings};
 use crate::logging::{LogFormat, LogLevel};
 
 const YEAR_SECS: NonZeroU64 = positive(31_557_600);
@@ -196,6 +196,8 @@ pub struct BackendSettings {
     /// The folder of `storage_mode = "local"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_dir: Option<PathBuf>,
+    /// The bucket of `storage_mode = "s3"`.
+    pub s3: S3Settings,
     /// Whether free uploads are limited to `max_free_upload_size_mb`.
     pub restrict_upload_size: bool,
     /// The largest free upload where they are limited.
@@ -225,7 +227,7 @@ pub struct BackendSettings {
 pub enum StorageMode {
     /// A folder.
     Local,
-    /// S3. Known, so that it can be refused by name.
+    /// A bucket of an S3 server.
     S3,
 }
 
@@ -292,6 +294,7 @@ impl Default for BackendSettings {
             legacy_public: true,
             storage_mode: StorageMode::Local,
             local_dir: None,
+            s3: S3Settings::default(),
             restrict_upload_size: free.restricted,
             max_free_upload_size_mb: free.max_free_upload_mb,
             quota_mb: None,
@@ -405,6 +408,11 @@ impl Settings {
         Ok(DatabaseConfig::Postgres(config))
     }
 
+    /// Whether what is stored from now on is sealed.
+    pub fn seals(&self) -> bool {
+        self.backend.storage_mode == StorageMode::Local || self.backend.s3.seal
+    }
+
     /// The folder of the stored files.
     pub fn local_dir(&self) -> PathBuf {
         self.backend.local_dir.clone().unwrap_or_else(|| self.data_dir.join("media"))
@@ -438,6 +446,7 @@ impl Settings {
                 local_encryption_key: Some(self.local_encryption_key()),
                 database_url: Some(self.backend_database()),
                 local_dir: Some(self.local_dir()),
+                s3: S3Settings { path_style: Some(self.backend.s3.path_style()), ..self.backend.s3.clone() },
                 ..self.backend.clone()
             },
         }

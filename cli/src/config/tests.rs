@@ -51,8 +51,12 @@ fn sluice_toml_shows_every_setting_with_its_default() {
     for (section, value) in &effective {
         assert!(SLUICE_TOML.contains(section), "{section}");
         let table = value.as_array().map_or(Some(value), |array| array.first()).and_then(toml::Value::as_table);
-        for key in table.into_iter().flat_map(toml::Table::keys) {
-            assert!(SLUICE_TOML.contains(&format!("{key} = ")), "{section}.{key}");
+        for (key, value) in table.into_iter().flatten() {
+            let written = if value.is_table() { format!("[{section}.{key}]\n") } else { format!("{key} = ") };
+            assert!(SLUICE_TOML.contains(&written), "{section}.{key}");
+            for key in value.as_table().into_iter().flat_map(toml::Table::keys) {
+                assert!(SLUICE_TOML.contains(&format!("{key} = ")), "{section}: {key}");
+            }
         }
     }
 }
@@ -134,7 +138,7 @@ fn the_names_that_sphinx_meme_knows_work() {
         ("LOCAL_DIR", "/srv/files"),
         ("LOCAL_ENCRYPTION_KEY", &key),
         ("S3_KEY", "unused"),
-        ("S3_SECRET", "unused"),
+        ("S3_SECRET", ""),
         ("RESTRICT_UPLOAD_SIZE", "1"),
         ("MAX_FREE_UPLOAD_SIZE_MB", "5"),
         ("PODCAST_INDEX_KEY", "K"),
@@ -162,14 +166,40 @@ fn the_names_that_sphinx_meme_knows_work() {
 #[test]
 fn a_quota_is_of_bytes_and_files_and_nought_is_none() {
     use sluice_backend::db::Quota;
-    let quota = |file: &str| {
-        load_with(file, &[], &Flags::default(), Parts::Backend).map(|settings| settings.backend.quota())
-    };
+    let quota =
+        |file: &str| load_with(file, &[], &Flags::default(), Parts::Backend).map(|settings| settings.backend.quota());
     assert_eq!(quota("").unwrap(), Quota::default());
     assert_eq!(quota("[backend]\nquota_mb = 0\nquota_files = 0").unwrap(), Quota::default());
     let both = Quota { max_bytes: Some(3 * 1_048_576), max_files: Some(7) };
     assert_eq!(quota("[backend]\nquota_mb = 3\nquota_files = 7").unwrap(), both);
     assert!(quota("[backend]\nquota_mb = -1").is_err());
+}
+
+#[test]
+fn s3_has_the_bucket_of_sphinx_meme_and_credentials_of_the_environment() {
+    let value = |text: &str| Some(KeySource::Value(Secret::new(text.to_owned())));
+    let mode = ("STORAGE_MODE", "S3");
+    let aws = [("AWS_ACCESS_KEY_ID", "aws id"), ("AWS_SECRET_ACCESS_KEY", "aws"), ("AWS_SESSION_TOKEN", "file:token")];
+    let meme = [("S3_KEY", "meme id"), ("S3_SECRET", "meme")];
+
+    let s3 = load_env(&[&[mode][..], &aws].concat()).unwrap().backend.s3;
+    assert_eq!((s3.bucket.as_str(), s3.region.as_str(), s3.path_style()), ("sphinx-memes", "us-east-1", false));
+    assert_eq!(s3.access_key_id, value("aws id"));
+    assert_eq!((s3.secret_access_key, s3.session_token), (value("aws"), value("file:token")));
+    // sphinx-meme's own names go first, and have no token.
+    let s3 = load_env(&[&[mode][..], &aws, &meme].concat()).unwrap().backend.s3;
+    assert_eq!((s3.access_key_id, s3.secret_access_key, s3.session_token), (value("meme id"), value("meme"), None));
+
+    let place = [("S3_BUCKET", "b-1"), ("S3_REGION", "garage"), ("S3_ENDPOINT", "http://127.0.0.1:3900")];
+    let s3 = load_env(&[&[mode][..], &meme, &place].concat()).unwrap().backend.s3;
+    assert_eq!((s3.bucket.as_str(), s3.region.as_str(), s3.path_style()), ("b-1", "garage", true));
+
+    let file =
+        "[backend]\nstorage_mode = \"s3\"\n[backend.s3]\naccess_key_id = \"hunter2\"\nsecret_access_key = \"file:/k\"";
+    let settings = load_file(file).unwrap();
+    assert_eq!(settings.backend.s3.secret_access_key, Some(KeySource::File("/k".into())));
+    assert!(!toml::to_string(&settings.effective()).unwrap().contains("hunter2"));
+    assert!(!settings.seals() && Settings::default().seals());
 }
 
 #[test]
@@ -274,7 +304,23 @@ fn refuses_what_cannot_be_used() {
     for (text, error) in [
         (
             "[backend]\nstorage_mode = \"s3\"",
-            "[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\"",
+            "[backend] storage_mode = \"s3\" (STORAGE_MODE) needs [backend.s3] access_key_id (AWS_ACCESS_KEY_ID or S3_KEY); roles of machines are not asked for one",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\n[backend.s3]\naccess_key_id = \"hunter2\"",
+            "[backend] storage_mode = \"s3\" (STORAGE_MODE) needs [backend.s3] secret_access_key (AWS_SECRET_ACCESS_KEY or S3_SECRET)",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\ns3.bucket = \"a/b\"",
+            "[backend.s3] bucket (S3_BUCKET): \"a/b\" is not the name of a bucket",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\ns3.endpoint = \"localhost:3900\"",
+            "[backend.s3] endpoint (S3_ENDPOINT): \"localhost:3900\" is not http://HOST[:PORT] or https://HOST[:PORT]",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\ns3.endpoint = \"http://u:hunter2@h\"",
+            "[backend.s3] endpoint (S3_ENDPOINT): \"h\" is not",
         ),
         (
             "[gateway]\nlisten = \"0.0.0.0:1\"",
@@ -325,7 +371,6 @@ fn refuses_what_a_later_version_can_by_name() {
             ("GATEWAY_DATABASE_URL", "mysql://u:p@h/d"),
             "environment variable GATEWAY_DATABASE_URL: not a database URL; use sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME",
         ),
-        (("STORAGE_MODE", "S3"), "[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\""),
         (("STORAGE_MODE", "tape"), "environment variable STORAGE_MODE: expected \"local\" or \"s3\""),
         (("RESTRICT_UPLOAD_SIZE", "yes"), "environment variable RESTRICT_UPLOAD_SIZE: expected \"true\" or \"false\""),
         (

@@ -91,7 +91,7 @@ pub async fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), DoctorE
     let info: Option<NodeInfo> = node::look(settings, &mut report).await?;
     report.add(&look_at_keys(settings))?;
     let database_time = storage::look_at_databases(settings, &mut report).await?;
-    report.add(&storage::look_at_store(settings))?;
+    report.add(&storage::look_at_store(settings).await)?;
     report.add(&clock::look(info.as_ref(), database_time))?;
     report.add(&place::look(settings).await)?;
     if report.errors > 0 { Err(DoctorError::Errors(report.errors)) } else { Ok(()) }

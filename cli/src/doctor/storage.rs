@@ -6,13 +6,14 @@ use sluice_backend::{
     config::DatabaseConfig,
     db::{PostgresDatabase, PostgresState},
     server::StartError,
+    store::{BlobStore, S3Store},
 };
 use sluice_gateway::probe;
 
 use super::{Finding, Report};
 use crate::{
-    config::{DatabaseUrl, Settings},
-    server::RunError,
+    config::{DatabaseUrl, S3Settings, Settings, StorageMode},
+    server::{self, RunError},
 };
 
 const DATABASE: &str = "database";
@@ -68,8 +69,27 @@ async fn look_at_sqlite(whose: &str, path: &Path) -> Finding {
     }
 }
 
-/// Says how the folder of the stored files is.
-pub(super) fn look_at_store(settings: &Settings) -> Finding {
+/// Says how the place of the stored files is.
+pub(super) async fn look_at_store(settings: &Settings) -> Finding {
+    match settings.backend.storage_mode {
+        StorageMode::Local => look_at_folder(settings),
+        StorageMode::S3 => look_at_s3(&settings.backend.s3).await,
+    }
+}
+
+async fn look_at_s3(s3: &S3Settings) -> Finding {
+    let bucket = &s3.bucket;
+    let config = match server::s3_config(s3) {
+        Ok(config) => config,
+        Err(error) => return Finding::error(STORE, error.to_string()),
+    };
+    match S3Store::new(&config).check().await {
+        Ok(()) => Finding::ok(STORE, format!("S3 bucket {bucket} can be written, read and cleaned up")),
+        Err(error) => Finding::error(STORE, format!("S3 bucket {bucket}: {error}")),
+    }
+}
+
+fn look_at_folder(settings: &Settings) -> Finding {
     let dir = settings.local_dir();
     let shown = dir.display();
     if !dir.exists() {
