@@ -2,12 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
 
-#[path = "../gateway/tests/it/postgres.rs"]
-mod postgres;
 mod support;
 
 mod command_line;
 mod crash;
+mod databases;
 mod downloads;
 mod http2;
 mod junk;

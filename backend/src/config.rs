@@ -7,7 +7,10 @@ use sluice_common::{
     secret::Secret,
 };
 
-use crate::{auth::JwtKey, db::PostgresConfig};
+use crate::{
+    auth::JwtKey,
+    db::{PostgresConfig, Quota},
+};
 
 /// Everything that the media server is started with.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct BackendConfig {
     pub store: StoreConfig,
     /// The limits of the upload routes that cost nothing.
     pub free_uploads: FreeUploads,
+    /// How much each owner may have.
+    pub quota: Quota,
     /// What the tokens for `/largefile` are checked against: the terms of the service that the gateway sells.
     pub terms: ServiceTerms,
     /// What tokens were minted under (`SLUICE_MASTER_KEYS`): the gateway's.

@@ -62,7 +62,9 @@ impl App {
         let StoreConfig::Local { encryption_key, .. } = &config.store;
         let sealing_key = encryption_key.as_ref().map(keys::sealing_key);
         Self {
-            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), sealing_key.clone())),
+            uploads: Arc::new(
+                Uploads::new(Arc::clone(&db), Arc::clone(&store), sealing_key.clone()).with_quota(config.quota),
+            ),
             db,
             store,
             sealing_key,

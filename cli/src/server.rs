@@ -5,7 +5,6 @@ mod parts;
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +28,7 @@ use tokio::{
 
 use self::parts::{AdminServer, BackendServer};
 use crate::{
-    config::{DatabaseUrl, Invalid, Parts, Settings},
+    config::{Invalid, Parts, Settings},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
     keys::{self, KeyError},
@@ -192,7 +191,7 @@ pub(crate) fn backend_config(
         listen: backend.listen,
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
-        database: DatabaseConfig::Sqlite { path: backend_database(settings)? },
+        database: settings.backend_database_config()?,
         store: StoreConfig::Local {
             dir: settings.local_dir(),
             encryption_key: Some(keys::local_encryption_key(settings)?),
@@ -201,6 +200,7 @@ pub(crate) fn backend_config(
             restricted: backend.restrict_upload_size,
             max_free_upload_mb: backend.max_free_upload_size_mb,
         },
+        quota: backend.quota(),
         terms: settings.media_terms()?,
         master_keys,
         network,
@@ -246,7 +246,9 @@ impl Servers {
             paid_through = Some((config, node, ledger));
         }
         if let Some(config) = backend {
-            databases::make_dir_of(&backend_database(&settings)?)?;
+            if let DatabaseConfig::Sqlite { path } = &config.database {
+                databases::make_dir_of(path)?;
+            }
             let backend = BackendServer::start(config).await?;
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
@@ -326,14 +328,6 @@ impl Signals {
             _ = self.interrupt.recv() => tracing::info!("told to stop (SIGINT)"),
             _ = self.terminate.recv() => tracing::info!("told to stop (SIGTERM)"),
         }
-    }
-}
-
-/// The file of the backend's database.
-fn backend_database(settings: &Settings) -> Result<PathBuf, Invalid> {
-    match settings.backend_database() {
-        DatabaseUrl::Sqlite(path) => Ok(path),
-        DatabaseUrl::Postgres(_) => Err(Invalid::BackendPostgres),
     }
 }
 

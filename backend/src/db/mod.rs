@@ -9,7 +9,7 @@ mod quota;
 mod search;
 mod sqlite;
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{io, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
@@ -23,7 +23,7 @@ pub use self::{
         UseCounter, Variant,
     },
     page::{Cursor, InvalidCursor, Listing, Page},
-    postgres::{PostgresConfig, PostgresDatabase},
+    postgres::{PostgresConfig, PostgresDatabase, PostgresState},
     quota::{OverQuota, Quota, Usage},
     sqlite::SqliteDatabase,
 };
@@ -200,6 +200,14 @@ pub enum DbError {
     /// Not `postgres://…`, or not one that can be read.
     #[error("not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME")]
     Url,
+    /// A certificate or key that the URL names cannot be read.
+    #[error("the database's URL names {}: {source}", path.display())]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A row holds what this program never writes.
     #[error("the database holds a row that cannot be read: {0}")]
     Row(&'static str),
@@ -219,7 +227,9 @@ impl DbError {
 
 fn is_away(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        // How rustls says that it does not trust the server.
+        sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
         // Classes of PostgreSQL: no connection, no room, an operator's intervention. SQLite's codes are numbers of one
         // to four digits. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
         sqlx::Error::Database(error) => error

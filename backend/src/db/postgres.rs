@@ -8,9 +8,10 @@ mod uploads;
 #[cfg(test)]
 mod tests;
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
+use percent_encoding::percent_decode_str;
 use sluice_common::{muid::Muid, secret::Secret};
 use sqlx::{
     ConnectOptions, Connection, PgPool,
@@ -59,6 +60,22 @@ impl PostgresConfig {
             legacy_public: true,
         }
     }
+
+    /// Whether the URL can be read, and the files that it names. Asks nobody.
+    pub fn check(&self) -> Result<(), DbError> {
+        connect_options(&self.url).map(drop)
+    }
+}
+
+/// What is in a PostgreSQL database before a media server starts on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostgresState {
+    /// A media server's tables.
+    Ours,
+    /// The table that sphinx-meme made, which the first start adopts.
+    Legacy,
+    /// Nothing of either.
+    Empty,
 }
 
 /// The rows in a PostgreSQL database. It may go away and come back.
@@ -105,6 +122,31 @@ impl PostgresDatabase {
         Ok(Self { pool, legacy_public: config.legacy_public, call_timeout })
     }
 
+    /// Says what is in a database, and changes nothing in it.
+    pub async fn look(config: &PostgresConfig) -> Result<PostgresState, DbError> {
+        let look = async {
+            let mut connection = connect_options(&config.url)?.connect().await?;
+            let query =
+                "SELECT to_regclass('_sluice_backend_migrations') IS NOT NULL, to_regclass('media') IS NOT NULL";
+            let there: (bool, bool) = sqlx::query_as(query).fetch_one(&mut connection).await?;
+            connection.close().await?;
+            Ok(match there {
+                (true, _) => PostgresState::Ours,
+                (false, true) => PostgresState::Legacy,
+                (false, false) => PostgresState::Empty,
+            })
+        };
+        let limit = config.acquire_timeout;
+        timeout(limit, look).await.unwrap_or(Err(DbError::Timeout(limit)))
+    }
+
+    /// How the database goes about a search: `EXPLAIN (ANALYZE, BUFFERS)`, line by line.
+    pub async fn search_plan(&self, term: &str, now: OffsetDateTime) -> Result<Vec<String>, DbError> {
+        let search = Search::parse(term);
+        self.bounded(async { search::plan(&mut *self.pool.acquire().await?, &search, now, self.legacy_public).await })
+            .await
+    }
+
     async fn bounded<T, E: From<DbError>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         timeout(self.call_timeout, call).await.unwrap_or_else(|_| Err(DbError::Timeout(self.call_timeout).into()))
     }
@@ -114,8 +156,21 @@ impl PostgresDatabase {
 fn connect_options(url: &Secret<String>) -> Result<PgConnectOptions, DbError> {
     let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
     let options: PgConnectOptions = url.expose().parse().ok().filter(|_| is_ours).ok_or(DbError::Url)?;
+    // Else one that is missing would look like a server that is.
+    for path in tls_files(url.expose()) {
+        std::fs::File::open(&path).map_err(|source| DbError::TlsFile { path, source })?;
+    }
     // What is bound to a statement may be nobody else's business: no statement is logged.
     Ok(options.application_name("sluice-backend").disable_statement_logging())
+}
+
+/// The files that a URL names for TLS. sqlx takes the text of a certificate in their place, too.
+fn tls_files(url: &str) -> Vec<PathBuf> {
+    const NAMES: [&str; 7] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| NAMES.contains(name));
+    let paths = values.map(|(_, path)| percent_decode_str(path).decode_utf8_lossy().into_owned());
+    paths.filter(|path| !path.contains("-----BEGIN")).map(PathBuf::from).collect()
 }
 
 /// What makes the tables. It has its own table for what ran, and passes over what a newer program ran: migrations only

@@ -79,6 +79,11 @@ impl SqliteDatabase {
         Ok(Self { writer, readers })
     }
 
+    /// How the database goes about a search: `EXPLAIN QUERY PLAN`, line by line.
+    pub async fn search_plan(&self, term: &str, now: OffsetDateTime) -> Result<Vec<String>, DbError> {
+        search::plan(&mut *self.readers.acquire().await?, &Search::parse(term), now).await
+    }
+
     /// A transaction that has the right to write from its start: one that asks for it after it has read can be refused.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         self.writer.begin_with("BEGIN IMMEDIATE").await

@@ -16,7 +16,12 @@ mod tests;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::{Body, Bytes, HttpBody};
-use sluice_common::{dare::DataKey, limits::body_too_large, muid::Muid, secret::Secret};
+use sluice_common::{
+    dare::DataKey,
+    limits::{MAX_FORM_OVERHEAD_BYTES, body_too_large},
+    muid::Muid,
+    secret::Secret,
+};
 use time::OffsetDateTime;
 use tokio::{
     sync::{Mutex, oneshot},
@@ -71,6 +76,7 @@ pub struct Uploads {
     db: Arc<dyn Database>,
     store: Arc<dyn BlobStore>,
     sealing_key: Option<SealingKey>,
+    quota: Quota,
     lease: Duration,
     running: TaskTracker,
     /// One at a time: many that look for the same rows would only do the same work.
@@ -81,7 +87,13 @@ impl Uploads {
     /// Receives uploads into `store`, sealed if there is a key.
     pub fn new(db: Arc<dyn Database>, store: Arc<dyn BlobStore>, sealing_key: Option<SealingKey>) -> Self {
         let running = TaskTracker::new();
-        Self { db, store, sealing_key, lease: LEASE, running, sweeping: Mutex::new(()) }
+        Self { db, store, sealing_key, quota: Quota::default(), lease: LEASE, running, sweeping: Mutex::new(()) }
+    }
+
+    /// The same, where no owner may have more than `quota`.
+    #[must_use]
+    pub fn with_quota(self, quota: Quota) -> Self {
+        Self { quota, ..self }
     }
 
     /// Receives one upload: `body` is a form with this content type. When it returns `Ok` the file is stored, durably;
@@ -98,6 +110,7 @@ impl Uploads {
         if body.size_hint().exact().is_some_and(|declared| body_too_large(declared, order.max_upload_bytes)) {
             return Err(UploadError::TooLarge { limit_bytes: order.max_upload_bytes });
         }
+        self.check_quota(&order.owner, body.size_hint().exact()).await?;
         let (answer, answered) = oneshot::channel();
         let uploads = Arc::clone(self);
         self.running.spawn(async move { uploads.run(order, boundary, body, answer).await });
@@ -139,6 +152,18 @@ impl Uploads {
     pub fn sweep_soon(self: &Arc<Self>) {
         let uploads = Arc::clone(self);
         self.running.spawn(async move { uploads.sweep().await });
+    }
+
+    /// Refuses what its owner will surely have no room for, before it is sent. It may be a file that the owner has
+    /// already, which counts once: then it has the length of one of them.
+    async fn check_quota(&self, owner: &Owner, declared: Option<u64>) -> Result<(), UploadError> {
+        let Some(longest) = declared.filter(|_| self.quota.is_limited()) else { return Ok(()) };
+        let shortest = longest.saturating_sub(MAX_FORM_OVERHEAD_BYTES).max(1);
+        let checked = self.quota.check(self.db.usage(owner).await?, shortest);
+        if checked.is_err() && self.db.owns_of_size(owner, shortest..=longest).await? {
+            return Ok(());
+        }
+        Ok(checked?)
     }
 
     /// Waits until no upload is under way and nothing is left to clean up after one.
@@ -261,7 +286,7 @@ impl Uploads {
                 template: order.template,
                 dimensions,
             },
-            quota: Quota::default(),
+            quota: self.quota,
         })
     }
 

@@ -51,6 +51,7 @@ pub fn config(dir: &TempDir) -> BackendConfig {
         database: DatabaseConfig::Sqlite { path: dir.path().join("backend.sqlite") },
         store: StoreConfig::Local { dir: dir.path().join("files"), encryption_key: Some(Secret::new([5; 32])) },
         free_uploads: FreeUploads::default(),
+        quota: db::Quota::default(),
         terms: terms(),
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([6; 32]), 0)]).unwrap(),
         network: Network::TestWallet,

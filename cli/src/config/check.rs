@@ -28,9 +28,9 @@ pub enum Invalid {
     /// A store that this version cannot use.
     #[error("[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\"")]
     S3,
-    /// A database that this version's backend cannot use.
-    #[error("[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH")]
-    BackendPostgres,
+    /// A database that cannot be asked.
+    #[error("[backend] database_url (DATABASE_URL): {0}")]
+    BackendDatabase(#[source] sluice_backend::db::DbError),
     /// No public key of a node.
     #[error("[backend] template_uploaders: \"{0}\" is not a node's public key of 33 bytes in hex")]
     TemplateUploader(String),
@@ -77,8 +77,8 @@ pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
     if parts.has_backend() && settings.backend.storage_mode == StorageMode::S3 {
         return Err(Invalid::S3);
     }
-    if parts.has_backend() && settings.backend_database().sqlite_path().is_none() {
-        return Err(Invalid::BackendPostgres);
+    if parts.has_backend() {
+        settings.backend_database_config()?;
     }
     let host = settings.host();
     if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {

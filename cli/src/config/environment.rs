@@ -2,10 +2,11 @@
 
 use std::{ffi::OsString, fmt::Display, net::Ipv4Addr, str::FromStr};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sluice_common::secret::Secret;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{ConfigError, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
+use super::{ConfigError, DatabaseUrl, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
 
 /// Writes what `env` has over `settings`.
 pub(super) fn apply(
@@ -34,7 +35,8 @@ pub(super) fn apply(
     let value = |text: &str| Ok::<_, MasterKeysError>(KeySource::Value(Secret::new(text.to_owned())));
     set_some(&mut backend.jwt_key, env.read_key("JWT_KEY", value)?);
     set_some(&mut backend.local_encryption_key, env.read_key("LOCAL_ENCRYPTION_KEY", value)?);
-    set_some(&mut backend.database_url, env.parse("DATABASE_URL")?);
+    let database_url = env.parse("DATABASE_URL")?;
+    set_some(&mut backend.database_url, if database_url.is_none() { rds(&env)? } else { database_url });
     set(&mut backend.storage_mode, env.one_of("STORAGE_MODE", storage_mode, "\"local\" or \"s3\"")?);
     set_some(&mut backend.local_dir, env.text("LOCAL_DIR")?.map(Into::into));
     set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
@@ -94,6 +96,29 @@ impl Environment<'_> {
 
 fn invalid(name: &'static str, message: &dyn Display) -> ConfigError {
     ConfigError::Environment { name, message: message.to_string() }
+}
+
+/// The database that Amazon's RDS names in five variables, as sphinx-meme takes them where there is no `DATABASE_URL`: over
+/// TLS, unless libpq's own `PGSSLMODE` says otherwise.
+fn rds(env: &Environment<'_>) -> Result<Option<DatabaseUrl>, ConfigError> {
+    let Some(host) = env.text("RDS_HOSTNAME")? else { return Ok(None) };
+    let needed = |name| match env.text(name) {
+        Ok(None) => Err(invalid(name, &"is not set, but RDS_HOSTNAME is")),
+        value => value,
+    };
+    let port: u16 = env.parse("RDS_PORT")?.unwrap_or(5432);
+    let (name, user) = (needed("RDS_DB_NAME")?, needed("RDS_USERNAME")?);
+    let password = Secret::new(env.text("RDS_PASSWORD")?.unwrap_or_default());
+    let sslmode = env.text("PGSSLMODE")?.unwrap_or_else(|| "require".to_owned());
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let url = Secret::new(format!(
+        "postgres://{}:{}@{host}:{port}/{}?sslmode={}",
+        encoded(&user.unwrap_or_default()),
+        encoded(password.expose()),
+        encoded(&name.unwrap_or_default()),
+        encoded(&sslmode),
+    ));
+    Ok(Some(DatabaseUrl::Postgres(url)))
 }
 
 fn storage_mode(text: &str) -> Option<StorageMode> {

@@ -5,10 +5,19 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use sluice_common::{l402::UnknownCaveats, lightning_message::NodeKey, limits::FreeUploads};
+use sluice_backend::{
+    config::DatabaseConfig,
+    db::{PostgresConfig, Quota},
+};
+use sluice_common::{
+    l402::UnknownCaveats,
+    lightning_message::NodeKey,
+    limits::{BYTES_PER_MB, FreeUploads},
+};
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
@@ -22,6 +31,13 @@ pub(super) const fn positive(value: u64) -> NonZeroU64 {
     match NonZeroU64::new(value) {
         Some(value) => value,
         None => NonZeroU64::MIN,
+    }
+}
+
+const fn positive_u32(value: u32) -> NonZeroU32 {
+    match NonZeroU32::new(value) {
+        Some(value) => value,
+        None => NonZeroU32::MIN,
     }
 }
 
@@ -167,6 +183,14 @@ pub struct BackendSettings {
     /// Its database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
+    /// How many connections it has to a PostgreSQL server.
+    pub database_max_connections: NonZeroU32,
+    /// How long it waits for one of them.
+    pub database_acquire_timeout_secs: NonZeroU32,
+    /// How long a statement may take there.
+    pub database_statement_timeout_secs: NonZeroU32,
+    /// Whether files are public of which sphinx-meme did not know.
+    pub legacy_public: bool,
     /// Where files are kept.
     pub storage_mode: StorageMode,
     /// The folder of `storage_mode = "local"`.
@@ -187,6 +211,12 @@ pub struct BackendSettings {
     /// What belongs to the key; used as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub podcast_index_secret: Option<KeySource>,
+    /// The most MB of all files of one owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_mb: Option<u64>,
+    /// The most files of one owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_files: Option<u64>,
 }
 
 /// The kinds of stores.
@@ -256,6 +286,10 @@ impl Default for BackendSettings {
             jwt_key: None,
             local_encryption_key: None,
             database_url: None,
+            database_max_connections: positive_u32(10),
+            database_acquire_timeout_secs: positive_u32(5),
+            database_statement_timeout_secs: positive_u32(30),
+            legacy_public: true,
             storage_mode: StorageMode::Local,
             local_dir: None,
             restrict_upload_size: free.restricted,
@@ -264,6 +298,19 @@ impl Default for BackendSettings {
             podcast_index_url: "https://api.podcastindex.org/api/1.0".to_owned(),
             podcast_index_key: None,
             podcast_index_secret: None,
+            quota_mb: None,
+            quota_files: None,
+        }
+    }
+}
+
+impl BackendSettings {
+    /// How much each owner may have.
+    pub fn quota(&self) -> Quota {
+        let bounded = |max: Option<u64>| max.filter(|&max| max > 0);
+        Quota {
+            max_bytes: bounded(self.quota_mb).map(|mb| mb.saturating_mul(BYTES_PER_MB)),
+            max_files: bounded(self.quota_files),
         }
     }
 }
@@ -336,6 +383,26 @@ impl Settings {
     pub fn backend_database(&self) -> DatabaseUrl {
         let default = || DatabaseUrl::sqlite(self.data_dir.join("backend.db"));
         self.backend.database_url.clone().unwrap_or_else(default)
+    }
+
+    /// The same with all that is set of it.
+    ///
+    /// Errors: a URL that cannot be read.
+    pub fn backend_database_config(&self) -> Result<DatabaseConfig, Invalid> {
+        let url = match self.backend_database() {
+            DatabaseUrl::Sqlite(path) => return Ok(DatabaseConfig::Sqlite { path }),
+            DatabaseUrl::Postgres(url) => url,
+        };
+        let secs = |secs: NonZeroU32| Duration::from_secs(secs.get().into());
+        let config = PostgresConfig {
+            url,
+            max_connections: self.backend.database_max_connections.get(),
+            acquire_timeout: secs(self.backend.database_acquire_timeout_secs),
+            statement_timeout: secs(self.backend.database_statement_timeout_secs),
+            legacy_public: self.backend.legacy_public,
+        };
+        config.check().map_err(Invalid::BackendDatabase)?;
+        Ok(DatabaseConfig::Postgres(config))
     }
 
     /// The folder of the stored files.

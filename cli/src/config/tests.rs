@@ -1,5 +1,6 @@
 use std::num::NonZeroU64;
 
+use sluice_backend::{config::DatabaseConfig, db::PostgresConfig};
 use sluice_common::{network::Network, secret::Secret};
 
 use super::*;
@@ -159,6 +160,18 @@ fn the_names_that_sphinx_meme_knows_work() {
 }
 
 #[test]
+fn a_quota_is_of_bytes_and_files_and_nought_is_none() {
+    use sluice_backend::db::Quota;
+    let quota =
+        |file: &str| load_with(file, &[], &Flags::default(), Parts::Backend).map(|settings| settings.backend.quota());
+    assert_eq!(quota("").unwrap(), Quota::default());
+    assert_eq!(quota("[backend]\nquota_mb = 0\nquota_files = 0").unwrap(), Quota::default());
+    let both = Quota { max_bytes: Some(3 * 1_048_576), max_files: Some(7) };
+    assert_eq!(quota("[backend]\nquota_mb = 3\nquota_files = 7").unwrap(), both);
+    assert!(quota("[backend]\nquota_mb = -1").is_err());
+}
+
+#[test]
 fn nothing_in_a_variable_counts_as_not_set_but_for_keys() {
     let names = ["HOST", "DATABASE_URL", "STORAGE_MODE", "LOCAL_DIR", "RESTRICT_UPLOAD_SIZE", "SLUICE_LOG"];
     assert_eq!(load_env(&names.map(|name| (name, ""))).unwrap(), Settings::default());
@@ -213,8 +226,8 @@ fn says_where_a_file_is_wrong() {
             "[backend] podcast_index_url cannot be sent to the Podcast Index: it is not an http or https address",
         ),
         (
-            "[backend]\ndatabase_url = \"postgres://u:hunter2@h/d\"",
-            "[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH",
+            "[backend]\ndatabase_url = \"postgres://u:hunter2@h:port/d\"",
+            "[backend] database_url (DATABASE_URL): not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME",
         ),
     ] {
         assert_eq!(error_of(load_file(text)), error);
@@ -304,8 +317,8 @@ fn refuses_what_cannot_be_used() {
 fn refuses_what_a_later_version_can_by_name() {
     for (env, error) in [
         (
-            ("DATABASE_URL", "postgres://u:p@h/d"),
-            "[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH",
+            ("DATABASE_URL", "postgres://u:p@h:port/d"),
+            "[backend] database_url (DATABASE_URL): not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME",
         ),
         (
             ("GATEWAY_DATABASE_URL", "mysql://u:p@h/d"),
@@ -418,4 +431,54 @@ fn says_what_an_lnd_node_lacks() {
     let error = "[lightning] kind = \"lnd\" needs network here: `sluice backend` alone cannot ask the node for it";
     assert_eq!(error_of(backend(&lnd(macaroon))), error);
     assert!(backend("[lightning]\nkind = \"lnd\"\nnetwork = \"mainnet\"").is_ok(), "it uses no node");
+}
+
+#[test]
+fn the_media_servers_rows_can_be_in_postgres() {
+    let url = "postgres://u:hunter2@h/d?sslmode=verify-full&sslrootcert=/dev/null";
+    let config = |settings: Settings| match settings.backend_database_config().unwrap() {
+        DatabaseConfig::Postgres(config) => config,
+        sqlite => panic!("{sqlite:?}"),
+    };
+    let settings = load_env(&[("DATABASE_URL", url)]).unwrap();
+    assert!(!format!("{settings:?} {}", toml::to_string(&settings).unwrap()).contains("hunter2"));
+    let defaults = PostgresConfig::new(Secret::new(url.to_owned()));
+    assert_eq!(format!("{:?}", config(settings.clone())), format!("{defaults:?}"));
+    assert_eq!(config(settings).url, defaults.url);
+
+    let file = "[backend]\ndatabase_url = \"postgresql:///d\"\ndatabase_max_connections = 3\n\
+        database_acquire_timeout_secs = 2\ndatabase_statement_timeout_secs = 7\nlegacy_public = false";
+    let config = config(load_file(file).unwrap());
+    assert_eq!((config.max_connections, config.acquire_timeout.as_secs()), (3, 2));
+    assert_eq!((config.statement_timeout.as_secs(), config.legacy_public), (7, false));
+    let error = error_of(load_env(&[("DATABASE_URL", "postgres://u:hunter2@h/d?sslrootcert=nowhere.pem")]));
+    assert!(error.contains("nowhere.pem: No such file") && !error.contains("hunter2"), "{error}");
+    for zero in ["database_max_connections", "database_acquire_timeout_secs", "database_statement_timeout_secs"] {
+        assert!(load_file(&format!("[backend]\n{zero} = 0")).is_err());
+    }
+}
+
+#[test]
+fn the_variables_of_amazons_databases_work_where_there_is_no_url() {
+    let rds = [
+        ("RDS_HOSTNAME", "db.example"),
+        ("RDS_PORT", "5433"),
+        ("RDS_DB_NAME", "ebdb"),
+        ("RDS_USERNAME", "me"),
+        ("RDS_PASSWORD", "p@ss/w:rd?"),
+    ];
+    let database = |env: &[(&str, &str)]| load_env(env).unwrap().backend_database();
+    let is = |url: &str| DatabaseUrl::Postgres(Secret::new(url.to_owned()));
+    let url = "postgres://me:p%40ss%2Fw%3Ard%3F@db.example:5433/ebdb?sslmode=require";
+    assert_eq!(database(&rds), is(url));
+    assert_eq!(
+        database(&[&rds[..], &[("PGSSLMODE", "verify-full")]].concat()),
+        is(&url.replace("require", "verify%2Dfull"))
+    );
+    assert_eq!(database(&[&rds[..], &[("DATABASE_URL", "sqlite:/a.db")]].concat()), DatabaseUrl::sqlite("/a.db"));
+    assert_eq!(database(&rds[1..]), Settings::default().backend_database());
+    let no_name = [rds[0], rds[3]];
+    assert_eq!(error_of(load_env(&no_name)), "environment variable RDS_DB_NAME: is not set, but RDS_HOSTNAME is");
+    let no_port = [rds[0], ("RDS_PORT", "many"), rds[2], rds[3]];
+    assert!(error_of(load_env(&no_port)).starts_with("environment variable RDS_PORT"));
 }

@@ -2,10 +2,18 @@
 
 use std::{io, path::Path};
 
+use sluice_backend::{
+    config::DatabaseConfig,
+    db::{PostgresDatabase, PostgresState},
+    server::StartError,
+};
 use sluice_gateway::probe;
 
 use super::{Finding, Report};
-use crate::config::{DatabaseUrl, Settings};
+use crate::{
+    config::{DatabaseUrl, Settings},
+    server::RunError,
+};
 
 const DATABASE: &str = "database";
 const STORE: &str = "store";
@@ -19,7 +27,11 @@ pub(super) async fn look_at_databases(settings: &Settings, report: &mut Report<'
             DatabaseUrl::Postgres(url) => match probe::postgres(url).await {
                 Ok(now) => {
                     time = Some(now);
-                    Finding::ok(DATABASE, format!("{whose}: {database} answers"))
+                    let more = if whose == "backend" { backend_tables(settings).await } else { Ok("") };
+                    match more {
+                        Ok(more) => Finding::ok(DATABASE, format!("{whose}: {database} answers{more}")),
+                        Err(error) => Finding::error(DATABASE, format!("{whose}: {database}: {error}")),
+                    }
                 }
                 Err(error) => Finding::error(DATABASE, format!("{whose}: {database}: {error}")),
             },
@@ -27,6 +39,16 @@ pub(super) async fn look_at_databases(settings: &Settings, report: &mut Report<'
         report.add(&finding)?;
     }
     Ok(time)
+}
+
+/// What is to be said of the backend's tables in PostgreSQL.
+async fn backend_tables(settings: &Settings) -> Result<&'static str, RunError> {
+    let DatabaseConfig::Postgres(config) = settings.backend_database_config()? else { return Ok("") };
+    Ok(match PostgresDatabase::look(&config).await.map_err(StartError::Db)? {
+        PostgresState::Ours => "",
+        PostgresState::Legacy => "; the table media of sphinx-meme is adopted when Sluice first starts",
+        PostgresState::Empty => "; its tables are made when Sluice first starts",
+    })
 }
 
 async fn look_at_sqlite(whose: &str, path: &Path) -> Finding {

@@ -24,11 +24,6 @@ CREATE TABLE content (
   CHECK (state <> 'stored' OR (muid IS NOT NULL AND (size IS NOT NULL OR store = 'legacy')))
 );
 
-CREATE UNIQUE INDEX content_stored ON content (muid) WHERE state = 'stored';
-CREATE INDEX content_pending ON content (lease_until) WHERE state = 'pending';
-CREATE INDEX content_discarded ON content (store, id) WHERE state = 'discarded';
-CREATE INDEX content_legacy ON content (id) WHERE state = 'stored' AND store = 'legacy';
-
 -- What an owner says of a content. Under another name until the old table of this one is gone.
 CREATE TABLE sluice_media (
   muid TEXT COLLATE "C" NOT NULL,
@@ -64,7 +59,8 @@ BEGIN
   END IF;
   -- Until this is committed, an old program that still runs waits.
   LOCK TABLE media IN ACCESS EXCLUSIVE MODE;
-  -- Columns that its first versions did not have.
+  -- Columns that its first versions did not have. Most have: nobody need be told.
+  PERFORM set_config('client_min_messages', 'warning', TRUE);
   ALTER TABLE media ADD COLUMN IF NOT EXISTS template BOOLEAN, ADD COLUMN IF NOT EXISTS width INT,
     ADD COLUMN IF NOT EXISTS height INT;
 
@@ -90,6 +86,13 @@ $$;
 
 ALTER TABLE sluice_media RENAME TO media;
 ALTER TABLE media RENAME CONSTRAINT sluice_media_pkey TO media_pkey;
+
+-- After the rows: so they are made faster.
+CREATE UNIQUE INDEX content_stored ON content (muid) WHERE state = 'stored';
+CREATE INDEX content_pending ON content (lease_until) WHERE state = 'pending';
+CREATE INDEX content_discarded ON content (store, id) WHERE state = 'discarded';
+CREATE INDEX content_legacy ON content (id) WHERE state = 'stored' AND store = 'legacy';
+
 CREATE INDEX media_owner ON media (owner_pub_key, created);
 
 -- Uploads that go on a payment: held while under way (stored_at is null), spent once stored.

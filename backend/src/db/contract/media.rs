@@ -158,7 +158,8 @@ pub(crate) async fn takes_any_text(db: &dyn Database) {
     assert_eq!((stored.tags.len(), stored.tags[2].as_str()), (3, "NULL"));
     assert_eq!(server.owned(1, 1).await, Some(stored));
     for owner in [Owner::from_text(strange.to_owned()), Owner::from_text(String::new())] {
-        assert_eq!(db.owned(&[owner.clone()], &Page::default(), at(0)).await.unwrap().media, []);
-        assert!(db.media(muid(1), &[owner], at(0)).await.unwrap().is_some());
+        let owners = [owner];
+        assert_eq!(db.owned(&owners, &Page::default(), at(0)).await.unwrap().media, []);
+        assert!(db.media(muid(1), &owners, at(0)).await.unwrap().is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! Finding public media and media for sale by their words.
 
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, SqlSafeStr, postgres::PgArguments, query::Query};
 use time::OffsetDateTime;
 
 use super::{media::columns, rows};
@@ -43,26 +43,10 @@ pub(super) async fn search(
     if search.is_empty() {
         return Ok(Listing::cut(vec![], page.limit));
     }
-    let after = page.after.as_ref();
     let wanted = rows::one_more(page.limit);
-    let (whole, prefix) = (search.to_websearch(), search.to_tsquery());
     let mut found = vec![];
     for pool in POOLS {
-        let rows = sqlx::query(SEARCH)
-            // Which plan is good depends on the words.
-            .persistent(false)
-            .bind(&whole)
-            .bind(&prefix)
-            .bind(i64::from(pool))
-            .bind(now)
-            .bind(after.map(|after| after.rank))
-            .bind(after.map(Cursor::created))
-            .bind(after.map(|after| after.muid.to_string()))
-            .bind(after.map(|after| after.owner.as_str()))
-            .bind(wanted)
-            .bind(legacy_public)
-            .fetch_all(&mut *db)
-            .await?;
+        let rows = ask(SEARCH, search, pool, now, page, legacy_public).fetch_all(&mut *db).await?;
         let ranked = |row| Ok((rows::media(row, legacy_public)?, row.try_get("rank")?));
         found = rows.iter().map(ranked).collect::<Result<_, DbError>>()?;
         let pool_is_full = rows.first().is_none_or(|row| row.get::<i64, _>("pooled") == i64::from(pool));
@@ -71,4 +55,41 @@ pub(super) async fn search(
         }
     }
     Ok(Listing::cut(found, page.limit))
+}
+
+/// How the search is done.
+pub(super) async fn plan(
+    db: &mut PgConnection,
+    search: &Search,
+    now: OffsetDateTime,
+    legacy_public: bool,
+) -> Result<Vec<String>, DbError> {
+    let explain = AssertSqlSafe(format!("EXPLAIN (ANALYZE, BUFFERS) {SEARCH}"));
+    let page = Page { limit: Some(12), after: None };
+    let steps = ask(explain, search, POOLS[0], now, &page, legacy_public).fetch_all(db).await?;
+    Ok(steps.iter().map(|step| step.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+fn ask<'q>(
+    sql: impl SqlSafeStr,
+    search: &Search,
+    pool: u32,
+    now: OffsetDateTime,
+    page: &'q Page,
+    legacy_public: bool,
+) -> Query<'q, Postgres, PgArguments> {
+    let after = page.after.as_ref();
+    sqlx::query(sql)
+        // Which plan is good depends on the words.
+        .persistent(false)
+        .bind(search.to_websearch())
+        .bind(search.to_tsquery())
+        .bind(i64::from(pool))
+        .bind(now)
+        .bind(after.map(|after| after.rank))
+        .bind(after.map(Cursor::created))
+        .bind(after.map(|after| after.muid.to_string()))
+        .bind(after.map(|after| after.owner.as_str()))
+        .bind(rows::one_more(page.limit))
+        .bind(legacy_public)
 }

@@ -77,6 +77,80 @@ async fn migrates_down_and_up_again() {
     Server::new(&database).upload(1, 1, Some(&token(1, &[1])), 0).await;
 }
 
+#[tokio::test]
+async fn rows_that_stand_are_migrated_up_and_down() {
+    let (_url, database) = empty().await;
+    let server = Server::new(&database);
+    let put = async |n: u8, public: bool| {
+        let (content, _) = server.begin(None, n.into()).await.unwrap();
+        let mut end = finished(content, muid(n), owner(1));
+        (end.media.public, end.media.price_sat, end.media.expiry) = (public, 0, Some(at(1_000)));
+        (end.media.template, end.media.dimensions) = (true, Some((3, 4)));
+        server.commit(&end, n.into()).await.unwrap()
+    };
+    let media = [put(3, true).await, put(2, false).await, put(1, true).await];
+    let (content, picture) = server.begin(None, 0).await.unwrap();
+    let drawn = FinishedVariant { content, muid: muid(1), variant: Variant::Thumb, size: 5 };
+    database.commit_variant(&drawn, &server.store).await.unwrap();
+
+    migrator().undo(&database.pool, 1).await.unwrap();
+    assert_eq!(server.sweep(0).await, [picture], "the old program sweeps what it does not know");
+    run(&database.pool, "UPDATE media SET description = 'said before'").await;
+    migrator().run(&database.pool).await.unwrap();
+
+    let listing = database.owned(&[owner(1)], &Page::default(), at(0)).await.unwrap();
+    let said = |media: &Media| Media { description: "said before".to_owned(), ..media.clone() };
+    assert_eq!(listing.media, media.iter().map(said).collect::<Vec<_>>());
+    let found = database.search("said", &Page::default(), at(0)).await.unwrap();
+    assert_eq!(found.media.iter().map(|media| media.muid).collect::<Vec<_>>(), [muid(3), muid(1)]);
+    for n in 1..=3 {
+        assert!(server.stored_key(n).await.is_some());
+    }
+    server.upload(3, 2, None, 0).await;
+}
+
+/// What the real sphinx-meme found, and perhaps more; in another order where several fit equally well: the newest first.
+#[tokio::test]
+async fn finds_what_sphinx_meme_found() {
+    let (url, _legacy) = legacy().await;
+    let expected: serde_json::Value =
+        serde_json::from_str(include_str!("../../../testdata/sphinx-meme/expected.json")).unwrap();
+    let database = open(&url).await;
+    for (term, found) in expected["search"].as_object().unwrap() {
+        let expected: Vec<_> = found.as_array().unwrap().iter().map(|media| media["muid"].as_str().unwrap()).collect();
+        let listing = database.search(term, &Page { limit: Some(12), after: None }, at(0)).await.unwrap();
+        let found: Vec<_> = listing.media.iter().map(|media| media.muid.to_string()).collect();
+        assert!(expected.iter().all(|muid| found.iter().any(|found| found == muid)), "{term}: {found:?} {expected:?}");
+    }
+    // More than before: tags are words.
+    let one = database.search("two", &Page::default(), at(0)).await.unwrap();
+    assert_eq!(one.media.iter().map(|media| media.name.as_str()).collect::<Vec<_>>(), ["Exact"]);
+    // Where the operator closes what nobody spoke of, only what is for sale is found.
+    let closed = PostgresConfig { legacy_public: false, ..PostgresConfig::new(url.clone()) };
+    let closed = PostgresDatabase::open(&closed).await.unwrap();
+    let found = closed.search("green or exact or tall", &Page::default(), at(0)).await.unwrap();
+    assert!(!found.media.is_empty() && found.media.iter().all(|media| media.price_sat > 0), "{found:?}");
+}
+
+#[tokio::test]
+async fn takes_the_longest_texts_that_a_sphinx_meme_left() {
+    let url = Secret::new(postgres::database());
+    let pool = PgPool::connect_with(connect_options(&url).unwrap()).await.unwrap();
+    run(&pool, include_str!("../../../testdata/sphinx-meme/media.sql")).await;
+    run(
+        &pool,
+        "UPDATE media SET name = repeat('n', 3000000), \
+            description = (SELECT string_agg(md5(i::TEXT), ' ') FROM generate_series(1, 100000) AS i), \
+            tags = ARRAY[repeat('t ', 2000000), NULL, ''], tsv = NULL",
+    )
+    .await;
+    let database = open(&url).await;
+    assert_eq!(
+        database.search("c4ca4238a0b923820dcc509a6f75849b", &Page::default(), at(0)).await.unwrap().media.len(),
+        7
+    );
+}
+
 #[test]
 fn counts_its_migrations_as_sqlite_does() {
     let versions = |migrator: Migrator| -> Vec<_> {
@@ -90,7 +164,11 @@ async fn adopts_the_table_of_sphinx_meme_and_gives_it_back() {
     let (url, legacy) = legacy().await;
     let (rows, shape) = (rows_of(&legacy, ALL_MEDIA).await, shape_of_media(&legacy).await);
     assert_eq!(rows.len(), 7);
+    let look = async |url: &Secret<String>| PostgresDatabase::look(&PostgresConfig::new(url.clone())).await.unwrap();
+    assert_eq!(look(&url).await, PostgresState::Legacy);
+    assert_eq!(look(&Secret::new(postgres::database())).await, PostgresState::Empty);
     let database = open(&url).await;
+    assert_eq!(look(&url).await, PostgresState::Ours);
     assert_eq!(database.of_unknown_publicity().await.unwrap(), 7);
     let copies = database.legacy_copies(None, 100).await.unwrap();
     assert_eq!(copies.len(), 7);
@@ -340,4 +418,41 @@ async fn says_why_it_cannot_be_opened_and_no_password() {
     let nowhere = postgres::database().replace("/test_", "/no_");
     let error = PostgresDatabase::open(&PostgresConfig::new(Secret::new(nowhere))).await.unwrap_err();
     assert!(!error.is_away() && error.to_string().contains("does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn tls_is_as_the_url_says() {
+    let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/postgres-tls");
+    let pem = |name: &str| std::fs::read_to_string(format!("{testdata}/{name}")).unwrap();
+    let (server, port) = postgres::PostgresServer::start_with_tls(&pem("server.pem"), &pem("server.key"));
+    let database = server.database();
+    let name = database.split_once('?').unwrap().0.rsplit_once('/').unwrap().1;
+    let open = async |host: &str, query: &str| {
+        let url = format!("postgres://postgres@{host}:{port}/{name}?{query}");
+        PostgresDatabase::open(&PostgresConfig::new(Secret::new(url))).await
+    };
+    // The certificate is for localhost.
+    for (host, query, encrypted) in [
+        ("localhost", format!("sslmode=verify-full&sslrootcert={testdata}/ca.pem"), true),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={testdata}/ca.pem"), true),
+        ("127.0.0.1", "sslmode=require".to_owned(), true),
+        ("127.0.0.1", String::new(), true),
+        ("127.0.0.1", "sslmode=disable".to_owned(), false),
+    ] {
+        let database = open(host, &query).await.unwrap_or_else(|error| panic!("{host} {query}: {error}"));
+        let ssl = sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
+        assert_eq!(ssl.fetch_one(&database.pool).await.ok(), Some(encrypted), "{host} {query}");
+    }
+    for (host, query) in [
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={testdata}/ca.pem")),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={testdata}/other-ca.pem")),
+        ("localhost", "sslmode=verify-ca".to_owned()),
+    ] {
+        let error = open(host, &query).await.expect_err(&query);
+        assert!(error.to_string().contains("certificate"), "{host} {query}: {error}");
+        // Nobody is to wait for what does not mend itself.
+        assert!(!error.is_away(), "{host} {query}: {error:?}");
+    }
+    let error = open("localhost", "sslmode=verify-full&sslrootcert=/nowhere.pem").await.unwrap_err();
+    assert!(!error.is_away() && error.to_string().contains("/nowhere.pem"), "{error:?}");
 }

@@ -2,7 +2,7 @@
 //! a transaction of its caller's.
 //!
 //! Other backends do the same at the same time, each statement seeing what was committed before it (READ COMMITTED). So
-//! whoever counts or changes the uses of a payment holds the payment's lock, and whoever makes a copy the stored one of
+//! whoever counts or spends the uses of a payment holds the payment's lock, and whoever makes a copy the stored one of
 //! its content, or takes its last owner away, holds the content's. Who counts what an owner has holds the owner's. Locks
 //! are taken in one order: payment, pending row, owner, content, stored row, so that nobody waits in a circle; the sweeper
 //! waits for no row at all.

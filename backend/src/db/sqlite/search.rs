@@ -1,6 +1,6 @@
 //! Finding public media and media for sale by their words, with FTS5.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqlSafeStr, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use time::OffsetDateTime;
 
 use super::rows;
@@ -34,22 +34,11 @@ pub(super) async fn search(
     if search.is_empty() {
         return Ok(Listing::cut(vec![], page.limit));
     }
-    let after = page.after.as_ref();
-    let wanted = page.limit.map_or(i64::MAX, |limit| i64::from(limit) + 1);
+    let wanted = rows::one_more(page.limit);
     let matching = search.to_fts5();
     let mut found = vec![];
     for pool in POOLS {
-        let rows = sqlx::query(SEARCH)
-            .bind(&matching)
-            .bind(pool)
-            .bind(rows::micros(now))
-            .bind(after.map(|after| after.rank))
-            .bind(after.map(|after| after.created_micros))
-            .bind(after.map(|after| after.muid.to_string()))
-            .bind(after.map(|after| after.owner.as_str()))
-            .bind(wanted)
-            .fetch_all(&mut *db)
-            .await?;
+        let rows = ask(SEARCH, &matching, pool, now, page).fetch_all(&mut *db).await?;
         found = rows.iter().map(|row| Ok((rows::media(row)?, row.try_get("rank")?))).collect::<Result<_, DbError>>()?;
         let pool_is_full = rows.first().is_none_or(|row| row.get::<i64, _>("pooled") == i64::from(pool));
         if rows.len() as i64 == wanted || !pool_is_full {
@@ -57,4 +46,36 @@ pub(super) async fn search(
         }
     }
     Ok(Listing::cut(found, page.limit))
+}
+
+/// How the search is done.
+pub(super) async fn plan(
+    db: &mut SqliteConnection,
+    search: &Search,
+    now: OffsetDateTime,
+) -> Result<Vec<String>, DbError> {
+    let explain = format!("EXPLAIN QUERY PLAN {SEARCH}");
+    let matching = search.to_fts5();
+    let page = Page { limit: Some(12), after: None };
+    let steps = ask(AssertSqlSafe(explain), &matching, POOLS[0], now, &page).fetch_all(db).await?;
+    Ok(steps.iter().map(|step| step.try_get("detail")).collect::<Result<_, _>>()?)
+}
+
+fn ask<'q>(
+    sql: impl SqlSafeStr,
+    matching: &'q str,
+    pool: u32,
+    now: OffsetDateTime,
+    page: &'q Page,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    let after = page.after.as_ref();
+    sqlx::query(sql)
+        .bind(matching)
+        .bind(pool)
+        .bind(rows::micros(now))
+        .bind(after.map(|after| after.rank))
+        .bind(after.map(|after| after.created_micros))
+        .bind(after.map(|after| after.muid.to_string()))
+        .bind(after.map(|after| after.owner.as_str()))
+        .bind(rows::one_more(page.limit))
 }
