@@ -199,6 +199,32 @@ impl Search {
         self.spell(phrase, " AND ", " OR ", |unwanted| format!(" NOT {unwanted}"))
     }
 
+    /// Whether it asks for one word and nothing else.
+    pub(super) fn is_one_phrase(&self) -> bool {
+        matches!(&self.choices[..], [choice] if choice.wanted.len() == 1 && choice.unwanted.is_empty())
+            && self.choices[0].wanted[0].words.len() == 1
+    }
+
+    /// The phrase whose last word may be the begin of one, in whole words.
+    pub(super) fn fts5_begun(&self) -> Option<String> {
+        let phrases = self.choices.iter().flat_map(|choice| &choice.wanted);
+        phrases.filter(|phrase| phrase.prefix).map(|phrase| format!("\"{}\"", phrase.words.join(" "))).next()
+    }
+
+    /// The same for whole words only.
+    pub(super) fn whole_words(mut self) -> Self {
+        for phrase in self.choices.iter_mut().flat_map(|choice| &mut choice.wanted) {
+            phrase.prefix = false;
+        }
+        self
+    }
+
+    /// Every phrase of it, as FTS5 finds most by it.
+    pub(super) fn fts5_phrases(&self) -> impl Iterator<Item = String> {
+        let phrases = self.choices.iter().flat_map(|choice| choice.wanted.iter().chain(&choice.unwanted));
+        phrases.map(|phrase| format!("\"{}\"{}", phrase.words.join(" "), if phrase.prefix { "*" } else { "" }))
+    }
+
     /// For PostgreSQL's `websearch_to_tsquery`: whole words.
     pub(super) fn to_websearch(&self) -> String {
         let choice = |choice: &Choice| {
