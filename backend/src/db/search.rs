@@ -331,3 +331,54 @@ fn shorten(word: &str) -> String {
 fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.iter().any(|stop| word.eq_ignore_ascii_case(stop))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn is_spelled_in_each_databases_syntax() {
+        for (typed, fts5, websearch, tsquery) in [
+            ("green", r#"(("green" OR "green"*))"#, r#""green""#, "(('green':*))"),
+            (
+                "the green \"big field\"",
+                r#"("green" AND "big field")"#,
+                r#""green" "big field""#,
+                "(('green') & ('big' <-> 'field'))",
+            ),
+            ("a-b or c -d", r#"("b") OR (("c") NOT "d")"#, r#""b" or "c" -"d""#, "(('b')) | ((('c')) & !('d'))"),
+            ("-d or the", "", "", ""),
+        ] {
+            let search = Search::parse(typed);
+            assert_eq!(
+                [search.to_fts5(), search.to_websearch(), search.to_tsquery()],
+                [fts5, websearch, tsquery],
+                "{typed}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_is_looked_at_than_is_bounded() {
+        let many = "word ".repeat(1_000);
+        assert_eq!(Search::parse(&many).fts5_phrases().count(), MAX_WORDS);
+        let long = "ä".repeat(1_000);
+        assert_eq!(Search::parse(&long).to_websearch().chars().count(), MAX_WORD_CHARS + 2);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_typed_is_never_syntax(typed in "\\PC{0,40}|[-\"' orab|&!():*<>\\\\]{0,40}") {
+            let search = Search::parse(&typed);
+            for phrase in search.choices.iter().flat_map(|choice| choice.wanted.iter().chain(&choice.unwanted)) {
+                prop_assert!(!phrase.words.is_empty());
+                for word in &phrase.words {
+                    prop_assert!(word.contains(char::is_alphanumeric));
+                    prop_assert!(word.chars().all(|c| c.is_ascii_alphanumeric() || !c.is_ascii()), "{word:?}");
+                }
+            }
+        }
+    }
+}

@@ -54,7 +54,8 @@ pub(super) const SEARCH_NEWEST: &str = search!(
     "created"
 );
 
-/// And if they do not, all that match by their words, which are few. The same parameters.
+/// And if they do not, all that match by their words, which are few, whatever PostgreSQL guesses: see [`set_scans`]. The
+/// same parameters.
 pub(super) const SEARCH_ALL: &str = search!("media", "(created + INTERVAL '0')");
 
 /// The ways to do a search, one after the other until enough is found.
@@ -76,7 +77,9 @@ pub(super) async fn search(
     let mut found = vec![];
     for pool in POOLS {
         let mut pool_is_full = false;
-        for sql in statements(search) {
+        let statements = statements(search);
+        for sql in statements {
+            set_scans(db, *sql != SEARCH_ALL).await?;
             let rows = ask(*sql, search, pool, now, page, legacy_public).fetch_all(&mut *db).await?;
             pool_is_full = rows.first().is_some_and(|row| row.get::<i64, _>("pooled") == i64::from(pool));
             found.clear();
@@ -97,6 +100,12 @@ pub(super) async fn search(
     Ok(Listing::cut(found, page.limit))
 }
 
+/// Whether this transaction may read media in another order than that of their words' index.
+async fn set_scans(tx: &mut PgConnection, may: bool) -> Result<(), sqlx::Error> {
+    let set = "SELECT set_config('enable_indexscan', $1, TRUE), set_config('enable_seqscan', $1, TRUE)";
+    sqlx::query(set).bind(if may { "on" } else { "off" }).execute(tx).await.map(drop)
+}
+
 /// How the search is done.
 pub(super) async fn plan(
     db: &mut PgConnection,
@@ -107,6 +116,7 @@ pub(super) async fn plan(
     let page = Page { limit: Some(12), after: None };
     let mut plan = vec![];
     for sql in statements(search) {
+        set_scans(db, *sql != SEARCH_ALL).await?;
         let explain = AssertSqlSafe(format!("EXPLAIN (ANALYZE, BUFFERS) {sql}"));
         for step in ask(explain, search, POOLS[0], now, &page, legacy_public).fetch_all(&mut *db).await? {
             plan.push(step.try_get(0)?);
