@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Output, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::support::{MIB, SINGLE_USE, Sluice, bytes};
 
@@ -44,19 +44,49 @@ async fn what_is_stored_is_not_paid_for_again() {
     for more in [&details[..], &details, &["--tags", "a,b"], &[]] {
         assert_eq!(text(&upload(more).await), muid_and_link, "{more:?}");
     }
-    let refused = upload(&["--name", "another", "--public"]).await;
-    assert!(!refused.status.success());
-    let error = String::from_utf8(refused.stderr).unwrap();
-    for part in ["stored this file for you already", "name, public", "Nothing was paid"]
-        .iter()
-        .chain(&muid_and_link.lines().collect::<Vec<_>>())
+    let changed = upload(&["--name", "another", "--public"]).await;
+    let said = String::from_utf8(changed.stderr).unwrap();
+    for part in ["stored this file for you already", "changed name: \"another\"", "changed public: true (it was false)"]
     {
-        assert!(error.contains(part), "{part}: {error}");
+        assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(sluice.payments_made().await, 1);
     fs::write(sluice.folder().join("file"), bytes(1_000, 2)).unwrap();
     text(&upload(&[]).await);
     assert_eq!(sluice.payments_made().await, 2, "another file is");
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn a_small_file_is_sent_once_and_keeps_what_is_not_said_anew() {
+    let sluice = Sluice::start(&[]).await;
+    fs::write(sluice.folder().join("file"), bytes(1_000, 1)).unwrap();
+    let upload = async |more: &[&str]| {
+        let output = sluice.run(&[&["upload", "file", "--json"], more].concat()).await;
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        (serde_json::from_str::<serde_json::Value>(&text(&output)).unwrap(), said)
+    };
+    let (first, said) = upload(&["--public", "--price", "3", "--name", "title"]).await;
+    assert!(said.contains("stored file (1000 bytes)"), "{said}");
+    let (again, said) = upload(&[]).await;
+    assert_eq!(again, first, "it stays public, with its title and price");
+    assert!(said.contains("already (public): not sent again") && !said.contains("changed"), "{said}");
+    let (changed, said) = upload(&["--price", "4"]).await;
+    assert!(said.contains("changed price: 4 (it was 3)"), "{said}");
+    for (member, value) in [("public", serde_json::json!(true)), ("price", 4.into()), ("name", "title".into())] {
+        assert_eq!(changed[member], value, "{member}");
+    }
+
+    // What the server lost comes back, as it was.
+    for stored in sluice.stored_files() {
+        fs::remove_file(stored).unwrap();
+    }
+    let (mended, said) = upload(&[]).await;
+    assert!(said.contains("cannot read it: sending it again"), "{said}");
+    for member in ["public", "price", "name", "description", "tags"] {
+        assert_eq!(mended[member], changed[member], "{member}");
+    }
+    text(&sluice.run(&["download", mended["muid"].as_str().unwrap(), "-o", "back"]).await);
     sluice.finish().await;
 }
 
@@ -74,9 +104,7 @@ async fn a_use_that_was_bought_for_another_file_is_not_spent_on_what_is_said_of_
     text(&sluice.run(&["pay", invoice]).await);
     assert_eq!(sluice.payments_made().await, 2);
 
-    let refused = sluice.run(&["upload", "stored", "--paid", "--pay", "--name", "another"]).await;
-    let error = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && error.contains("stored this file for you already"), "{error}");
+    text(&sluice.run(&["upload", "stored", "--paid", "--pay", "--name", "another"]).await);
     text(&sluice.run(&["upload", "other", "--paid", "--pay"]).await);
     assert_eq!(sluice.payments_made().await, 2, "the use was still there");
     sluice.finish().await;
@@ -92,6 +120,71 @@ async fn who_names_the_media_server_for_the_gateway_is_told_so_at_once() {
     assert!(!refused.status.success());
     let error = String::from_utf8(refused.stderr).unwrap();
     assert!(error.contains(&format!("{backend} asks for payment but sells nothing")), "{error}");
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn who_names_a_wrong_address_is_told_so_soon() {
+    let sluice = Sluice::start(&[]).await;
+    fs::write(sluice.folder().join("file"), b"x").unwrap();
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ssh = format!("http://{}", other.local_addr().unwrap());
+    let greet = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = other.accept().await {
+            let _ = stream.write_all(b"SSH-2.0-test\r\n").await;
+        }
+    });
+    // No resolver asks anybody for a name of so many characters.
+    let nowhere = format!("http://{}.invalid", "x".repeat(64));
+    let tls = sluice.url("").replace("http:", "https:");
+    let no_scheme = format!("localhost:{}", sluice.address().port());
+    let (admin, meant) = (sluice.admin_url(""), format!("did you mean http://{no_scheme}?"));
+    for (server, error, tries) in [
+        (nowhere.as_str(), "no such host", 0),
+        (tls.as_str(), "it does not speak TLS; try http://", 0),
+        (ssh.as_str(), "it does not speak HTTP; try https://", 0),
+        (admin.as_str(), "/ask answers 404 Not Found: is http://127.0.0.1:", 0),
+        (no_scheme.as_str(), meant.as_str(), 0),
+        ("http://127.0.0.1:1", "Connection refused", 2),
+    ] {
+        let upload = ["upload", "file", "--server", server];
+        let refused = timeout(Duration::from_secs(20), sluice.run(&upload)).await.expect("it tries again and again");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && said.contains(error), "{server}: {said}");
+        assert_eq!(said.matches("trying again").count(), tries, "{server}: {said}");
+    }
+    greet.abort();
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn who_cannot_pay_is_told_where_it_was_tried() {
+    let sluice = Sluice::start(&[]).await;
+    fs::write(sluice.folder().join("file"), b"x").unwrap();
+    for (admin, error, tries) in [
+        ("http://127.0.0.1:1", "cannot reach http://127.0.0.1:1: ", 2),
+        (sluice.url("").as_str(), "/wallet/pay answers 404 Not Found: is http://127.0.0.1:", 0),
+    ] {
+        let refused = sluice.run(&["upload", "file", "--paid", "--pay", "--admin", admin]).await;
+        let said = String::from_utf8(refused.stderr).unwrap();
+        let last = said.lines().last().unwrap();
+        let wanted = "the admin address, where the embedded wallet pays (--admin, SLUICE_ADMIN): ";
+        assert!(last.contains(wanted) && last.contains(error), "{said}");
+        assert_eq!(said.matches("price: ").count(), 1, "{said}");
+        assert_eq!(said.matches("trying again").count(), tries, "{said}");
+    }
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_file_is_called_does_not_steer_the_terminal() {
+    let sluice = Sluice::start(&[]).await;
+    let name = "a\u{1b}[2Jb";
+    fs::write(sluice.folder().join(name), b"x").unwrap();
+    for arguments in [&["upload", name][..], &["upload", "a\u{1b}"]] {
+        let said = sluice.run(arguments).await.stderr;
+        assert!(!said.contains(&0x1b) && String::from_utf8(said).unwrap().contains("a\\u{1b}"), "{arguments:?}");
+    }
     sluice.finish().await;
 }
 
@@ -143,8 +236,7 @@ async fn what_it_keeps_is_for_its_owner_alone() {
     let keys_and_databases = in_folder(sluice.data().join("keys")).chain(in_folder(sluice.data()));
     for file in keys_and_databases.filter(|file| file.file_type().unwrap().is_file()) {
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
-        // A lock holds nothing.
-        assert!(mode == 0o600 || file.path().extension().is_some_and(|end| end == "lock"), "{:?}", file.path());
+        assert_eq!(mode, 0o600, "{:?}", file.path());
     }
     sluice.finish().await;
 }
@@ -168,7 +260,33 @@ async fn a_token_is_restricted_and_inspected() {
     assert_eq!(sluice.upload(&narrower, b"more").await.status(), 402);
     let again = text(&sluice.run(&["token", "restrict", &token, "--max-mb", "3"]).await);
     assert_ne!(again.trim(), narrower.expose().expose(), "always with a fresh delegate");
+    for nothing in [&["token", "restrict", &token][..], &["token", "restrict", &token, "--max-mb", "0"]] {
+        let refused = sluice.run(nothing).await;
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && error.contains("--max-mb"), "{error}");
+    }
     let wider = sluice.run(&["token", "restrict", &token, "--max-mb", "5000"]).await;
     assert!(!wider.status.success());
     sluice.finish().await;
+}
+
+#[tokio::test]
+async fn the_doctor_finds_a_disk_that_takes_no_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    // Files can be made, but hold nothing: as on a full disk.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" doctor --data \"$1\"";
+    let doctor = tokio::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_sluice")])
+        .arg(folder.path().join("data"))
+        .env_clear()
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(!doctor.status.success(), "{said}");
+    for what in ["gateway: ", "backend: ", ""] {
+        let line = said.lines().find(|line| line.starts_with("error") && line.contains(what));
+        assert!(line.is_some_and(|line| line.contains("its folder cannot be written")), "{what}: {said}");
+    }
+    assert!(said.lines().any(|line| line.starts_with("error    store")), "{said}");
 }

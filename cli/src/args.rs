@@ -79,13 +79,13 @@ pub struct UpArgs {
     #[command(flatten)]
     pub gateway: GatewayArgs,
     /// Where the media server listens [default: 127.0.0.1:8083]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub backend_listen: Option<SocketAddr>,
     /// What a token costs, in satoshi, where just one service is sold [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub price_sat: Option<NonZeroU64>,
     /// The largest file that a token stores, in MB, where just one service is sold [default: 4096]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub max_mb: Option<NonZeroU64>,
 }
 
@@ -96,10 +96,10 @@ pub struct GatewayArgs {
     #[command(flatten)]
     pub files: FileArgs,
     /// Where the gateway listens for clients [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// Where it listens for whoever runs it [default: 127.0.0.1:8082]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub admin_listen: Option<SocketAddr>,
     /// Who takes the payments.
     #[command(flatten)]
@@ -113,7 +113,7 @@ pub struct BackendArgs {
     #[command(flatten)]
     pub files: FileArgs,
     /// Where it listens [default: 127.0.0.1:8083; with PORT in the environment, that port of every address]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub listen: Option<SocketAddr>,
 }
 
@@ -126,6 +126,23 @@ pub struct PaymentsArgs {
     /// Which payments, and how they are written.
     #[command(flatten)]
     pub selection: payments::Selection,
+}
+
+/// A flag's text is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum InvalidFlag {
+    #[error("expected IP:PORT, for instance 127.0.0.1:8081")]
+    Address,
+    #[error("expected a whole number of at least 1")]
+    NotPositive,
+}
+
+fn address(text: &str) -> Result<SocketAddr, InvalidFlag> {
+    text.parse().map_err(|_| InvalidFlag::Address)
+}
+
+fn positive(text: &str) -> Result<NonZeroU64, InvalidFlag> {
+    text.parse().map_err(|_| InvalidFlag::NotPositive)
 }
 
 /// What a command says of the configuration.
@@ -219,6 +236,14 @@ mod tests {
     fn refuses_what_makes_no_sense() {
         for line in ["sluice", "sluice up --price-sat 0", "sluice up --listen 8081", "sluice gateway --max-mb 1"] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+        for (line, expected) in [
+            ("sluice up --price-sat 0", "expected a whole number of at least 1"),
+            ("sluice up --max-mb many", "expected a whole number of at least 1"),
+            ("sluice up --listen banana", "expected IP:PORT, for instance 127.0.0.1:8081"),
+        ] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

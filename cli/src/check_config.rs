@@ -34,6 +34,9 @@ pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
     for path in keys::check(settings)? {
         writeln!(out, "# {}: missing; `sluice up` makes it when it first starts", path.display())?;
     }
+    if let Ok(Some(warning)) = keys::weak_jwt_key(settings) {
+        tracing::warn!("{warning}");
+    }
     out.write_all(toml::to_string(&settings.effective())?.as_bytes())?;
     Ok(out.flush()?)
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, TryLockError},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -25,6 +26,9 @@ pub enum DataDirError {
         /// The file that the other has locked.
         lock: PathBuf,
     },
+    /// It is something else.
+    #[error("the data folder (--data, data_dir) {} is not a folder", .0.display())]
+    NotAFolder(PathBuf),
     /// It cannot be made, or written.
     #[error("the data folder {}: {source}", path.display())]
     Io {
@@ -42,6 +46,9 @@ impl DataDir {
             let path = path.to_owned();
             move |source| DataDirError::Io { path, source }
         };
+        if dir.exists() && !dir.is_dir() {
+            return Err(DataDirError::NotAFolder(dir.to_owned()));
+        }
         files::make_dir(dir).map_err(io(dir))?;
         let mut locks = Vec::new();
         for (name, wanted) in [("gateway.lock", parts.has_gateway()), ("backend.lock", parts.has_backend())] {
@@ -49,7 +56,7 @@ impl DataDir {
                 continue;
             }
             let path = dir.join(name);
-            let lock = File::options().create(true).append(true).open(&path).map_err(io(&path))?;
+            let lock = File::options().create(true).append(true).mode(0o600).open(&path).map_err(io(&path))?;
             match lock.try_lock() {
                 Ok(()) => locks.push(lock),
                 Err(TryLockError::WouldBlock) => {
@@ -87,6 +94,8 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         let error = DataDir::take(&file, Parts::All).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("the data folder {}: ", file.display())), "{error}");
+        assert_eq!(error, format!("the data folder (--data, data_dir) {} is not a folder", file.display()));
+        let error = DataDir::take(&file.join("in it"), Parts::All).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("the data folder {}: ", file.join("in it").display())), "{error}");
     }
 }

@@ -31,9 +31,9 @@ pub enum KeysCommand {
     List(FileArgs),
     /// Start without this key from now on: it is gone for good, or nothing that depends on it is wanted any more
     Forget {
-        /// As `sluice keys list` names it
+        /// Its name, as `sluice keys list` shows it
         name: String,
-        /// Its fingerprint, 16 hexadecimal digits
+        /// Its fingerprint, which stands there beside it: 16 hexadecimal digits
         fingerprint: String,
         /// Where from.
         #[command(flatten)]
@@ -61,7 +61,9 @@ pub enum KeyUseError {
         fingerprint: String,
     },
     /// No database has it.
-    #[error("no database was used with {name} {fingerprint}: `sluice keys list` shows all keys")]
+    #[error(
+        "no database was used with {name} {fingerprint}; `sluice keys list` shows the names and fingerprints that there are"
+    )]
     Unknown {
         /// Its name.
         name: String,

@@ -201,6 +201,17 @@ pub fn jwt_key(settings: &Settings) -> Result<Secret<String>, KeyError> {
     Ok(key)
 }
 
+/// What is to be said of a key for logins that is read, and yet easily guessed.
+pub fn weak_jwt_key(settings: &Settings) -> Result<Option<String>, KeyError> {
+    let is_weak = jwt_key(settings)?.expose().len() < MIN_JWT_KEY_CHARS;
+    Ok(is_weak.then(|| {
+        format!(
+            "{JWT_KEY} is shorter than {MIN_JWT_KEY_CHARS} bytes: who guesses it logs in as anybody. Use another, for \
+             instance of `openssl rand -hex 32`; everybody logs in again then"
+        )
+    }))
+}
+
 /// Who this server is to the Podcast Index, if it is anybody there.
 pub fn podcast_index(settings: &Settings) -> Result<Option<PodcastIndexConfig>, KeyError> {
     let backend = &settings.backend;

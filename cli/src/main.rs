@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // With standard error closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "sluice: {error}");
+            let _ = writeln!(io::stderr(), "sluice: {}", client::escaped(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -68,6 +68,9 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
+    /// Addresses that cannot be listened on.
+    #[error("cannot listen on {}", .0.join(", nor on "))]
+    Addresses(Vec<String>),
     /// A database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -96,6 +99,7 @@ pub enum RunError {
 pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let _data_dir = DataDir::take(&settings.data_dir, parts)?;
+    check_addresses(&settings, parts)?;
     if parts == Parts::All {
         for path in keys::make_missing(&settings)? {
             tracing::info!(path = %path.display(), "made a new key");
@@ -116,6 +120,22 @@ pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
         () = signals.next() => return Err(RunError::Hurried),
     }
     outcome
+}
+
+/// Whether all addresses can be listened on, so that a start does not end half way, and with all that are taken at once.
+fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), RunError> {
+    let backend = if parts == Parts::Backend { "--listen, PORT" } else { "--backend-listen" };
+    let all = [
+        (settings.gateway.listen, "--listen", "[gateway] listen", parts.has_gateway()),
+        (settings.gateway.admin_listen, "--admin-listen", "[gateway] admin_listen", parts.has_gateway()),
+        (settings.backend.listen, backend, "[backend] listen", parts.has_backend()),
+    ];
+    let taken = |(address, flag, setting, _)| {
+        let error = std::net::TcpListener::bind::<SocketAddr>(address).err()?;
+        Some(format!("{address} ({flag}, {setting}): {error}"))
+    };
+    let taken: Vec<_> = all.into_iter().filter(|(.., needed)| *needed).filter_map(taken).collect();
+    if taken.is_empty() { Ok(()) } else { Err(RunError::Addresses(taken)) }
 }
 
 /// What is to run, with all that can be checked before a port is bound.
@@ -155,6 +175,11 @@ impl Plan {
         let master_keys = read_keys(&settings)?;
         let gateway =
             parts.has_gateway().then(|| GatewayPlan::new(&settings, master_keys.clone(), found)).transpose()?;
+        if parts.has_backend()
+            && let Some(warning) = keys::weak_jwt_key(&settings)?
+        {
+            tracing::warn!("{warning}");
+        }
         let backend = parts.has_backend().then(|| backend_config(&settings, master_keys, network)).transpose()?;
         Ok(Self { settings, gateway, backend })
     }
@@ -375,5 +400,27 @@ mod tests {
         assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");
         stop.abort();
         assert_eq!(timeout(LOOK_EVERY * 10, servers.ended()).await.unwrap(), "the admin address");
+    }
+
+    #[test]
+    fn names_all_addresses_that_are_taken() {
+        let taken = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (gateway, admin) = (taken(), taken());
+        let mut settings = Settings::default();
+        settings.gateway.listen = gateway.local_addr().unwrap();
+        settings.gateway.admin_listen = admin.local_addr().unwrap();
+        settings.backend.listen.set_port(0);
+        let error = check_addresses(&settings, Parts::All).unwrap_err().to_string();
+        for part in [
+            format!(
+                "cannot listen on {} (--listen, [gateway] listen): Address already in use",
+                settings.gateway.listen
+            ),
+            format!(", nor on {} (--admin-listen, [gateway] admin_listen)", settings.gateway.admin_listen),
+        ] {
+            assert!(error.contains(&part), "{part}: {error}");
+        }
+        assert!(!error.contains("backend"), "{error}");
+        check_addresses(&settings, Parts::Backend).unwrap();
     }
 }

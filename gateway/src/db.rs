@@ -31,6 +31,9 @@ pub struct GatewayDb {
     reader: SqlitePool,
 }
 
+/// What to do about a database that is damaged.
+pub(crate) const RESTORE: &str = "restore it from the backup (docs/OPERATING.md, Restore)";
+
 /// Why the gateway's database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -41,6 +44,12 @@ pub enum OpenError {
         path: PathBuf,
         /// What SQLite says.
         source: sqlx::Error,
+    },
+    /// Bytes of it changed, or it is another kind of file.
+    #[error("the gateway's database {} is damaged, or no database: {RESTORE}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
     },
     /// Its tables could not be brought up to date.
     #[error("the migrations of the gateway's database {}: {source}", path.display())]
@@ -56,7 +65,10 @@ impl GatewayDb {
     /// Opens the SQLite file at `path`, and brings its tables up to date. Where there is no file, makes one that only
     /// this user can read; its folder must exist.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Sqlx { path: path.to_owned(), source };
+        let failed = |source| match source {
+            source if is_damaged(&source) => OpenError::Damaged { path: path.to_owned() },
+            source => OpenError::Sqlx { path: path.to_owned(), source },
+        };
         // Never truncates. The files that SQLite puts beside it take its mode.
         let file = tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).await;
         drop(file.map_err(|cause| failed(sqlx::Error::Io(cause)))?);
@@ -75,7 +87,10 @@ impl GatewayDb {
             // no other could ever begin on that connection.
             .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
         let writer = connect(&writer, &writing).await.map_err(failed)?;
-        migrate(&writer).await.map_err(|source| OpenError::Migrate { path: path.to_owned(), source })?;
+        migrate(&writer).await.map_err(|source| match source {
+            MigrateError::Execute(source) => failed(source),
+            source => OpenError::Migrate { path: path.to_owned(), source },
+        })?;
 
         let reading = options.pragma("query_only", "ON");
         let reader =
@@ -99,6 +114,13 @@ impl GatewayDb {
         self.reader.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether SQLite says that the file is no database, or not a whole one.
+pub(crate) fn is_damaged(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    // SQLITE_CORRUPT and SQLITE_NOTADB: https://sqlite.org/rescode.html
+    matches!(code.as_deref(), Some("11" | "26"))
 }
 
 /// Connects, and tries again while the file is locked: SQLite waits for most locks itself, but not for the one that it

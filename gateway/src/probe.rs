@@ -9,6 +9,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use crate::db::{RESTORE, is_damaged};
+
 /// How long a server may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -17,9 +19,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub enum ProbeError {
     /// It cannot be opened or read.
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// It says so itself.
-    #[error("it is damaged: {0}")]
+    #[error("it is damaged ({0}): {RESTORE}")]
     Damaged(String),
     /// Not `postgres://…`.
     #[error("not a PostgreSQL URL")]
@@ -27,6 +29,15 @@ pub enum ProbeError {
     /// It does not answer.
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
+}
+
+impl From<sqlx::Error> for ProbeError {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error() {
+            Some(said) if is_damaged(&error) => Self::Damaged(said.message().to_owned()),
+            _ => Self::Database(error),
+        }
+    }
 }
 
 /// Whether the SQLite file at `path` is a whole database. Reads all of it.
@@ -94,7 +105,11 @@ mod tests {
         let half = bytes.len() / 2;
         bytes[half..].fill(0xaa);
         std::fs::write(&path, bytes).unwrap();
-        assert!(sqlite(&path).await.is_err());
+        assert!(matches!(sqlite(&path).await, Err(ProbeError::Damaged(_))));
+        std::fs::write(&path, [0xaa; 8_192]).unwrap();
+        assert!(matches!(sqlite(&path).await, Err(ProbeError::Damaged(_))));
+        let error = GatewayDb::open(&path).await.unwrap_err().to_string();
+        assert!(error.contains("gateway.db is damaged, or no database: restore it from the backup"), "{error}");
     }
 
     #[tokio::test]

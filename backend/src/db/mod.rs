@@ -194,6 +194,12 @@ pub enum DbError {
     /// The database's tables could not be brought up to date.
     #[error("the database's migrations: {0}")]
     Migrate(#[from] MigrateError),
+    /// Bytes of the file changed, or it is another kind of file.
+    #[error(
+        "the database {} is damaged, or no database: restore it from the backup (docs/OPERATING.md, Restore)",
+        .0.display()
+    )]
+    Damaged(PathBuf),
     /// The database did not answer in time.
     #[error("the database did not answer within {} s", .0.as_secs())]
     Timeout(Duration),

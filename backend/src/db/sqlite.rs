@@ -73,8 +73,12 @@ impl SqliteDatabase {
             // SQLite may end a transaction itself, for instance where the disk is full. Sqlx then takes it for open, and
             // no other could ever begin on that connection.
             .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
-        let writer = connect(&writer, &options.clone().journal_mode(SqliteJournalMode::Wal)).await?;
-        migrate(&writer).await?;
+        let failed = |error| if is_damaged(&error) { DbError::Damaged(path.to_owned()) } else { error.into() };
+        let writer = connect(&writer, &options.clone().journal_mode(SqliteJournalMode::Wal)).await.map_err(failed)?;
+        migrate(&writer).await.map_err(|error| match error {
+            MigrateError::Execute(error) => failed(error),
+            error => error.into(),
+        })?;
         let readers = pool().max_connections(READERS).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })
     }
@@ -88,6 +92,13 @@ impl SqliteDatabase {
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         self.writer.begin_with("BEGIN IMMEDIATE").await
     }
+}
+
+/// Whether SQLite says that the file is no database, or not a whole one.
+fn is_damaged(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    // SQLITE_CORRUPT and SQLITE_NOTADB: https://sqlite.org/rescode.html
+    matches!(code.as_deref(), Some("11" | "26"))
 }
 
 /// Connects, and tries again while the file is locked: SQLite waits for most locks itself, but not for the one that it

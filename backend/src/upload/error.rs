@@ -45,6 +45,14 @@ pub enum UploadError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A field's value is too long.
+    #[error("the form field `{field}` is longer than the {max_bytes} bytes that are allowed")]
+    FieldTooLong {
+        /// The field's name.
+        field: &'static str,
+        /// The most bytes.
+        max_bytes: usize,
+    },
     /// A field that cannot be changed, or is none.
     #[error("only `name`, `description`, `price`, `tags`, `ttl` and `public` can be changed")]
     UnknownField,
@@ -86,7 +94,9 @@ impl UploadError {
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::FormTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "form_too_large"),
             Self::UnknownField => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
-            Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
+            Self::InvalidField { .. } | Self::FieldTooLong { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field")
+            }
             Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
             Self::UploadInProgress => (StatusCode::CONFLICT, "upload_in_progress"),
             Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, Lapsed::UsedUp.code()),
@@ -113,6 +123,9 @@ impl UploadError {
             .into_iter()
             .filter_map(|(name, number)| Some((name, number?)))
             .fold(problem.detail(self.to_string()), |problem, (name, number)| problem.with(name, number)),
+            Self::FieldTooLong { field, max_bytes } => {
+                problem.detail(self.to_string()).with("field", *field).with("limit_bytes", *max_bytes as u64)
+            }
             Self::InvalidField { field, .. } => problem.detail(self.to_string()).with("field", *field),
             _ => problem.detail(self.to_string()),
         }

@@ -86,7 +86,7 @@ impl Fields {
     /// Takes the value of a field.
     pub(super) fn set(&mut self, field: FieldName, value: Vec<u8>) -> Result<(), UploadError> {
         if value.len() > field.max_len() {
-            return Err(field.invalid("is too long"));
+            return Err(UploadError::FieldTooLong { field: field.as_str(), max_bytes: field.max_len() });
         }
         let text = String::from_utf8(value).map_err(|_| field.invalid("is not UTF-8"))?;
         if text.contains('\0') {
@@ -285,10 +285,14 @@ mod tests {
             ("price", &"0".repeat(65)),
         ] {
             match fields(&[(name, value)]) {
-                Err(UploadError::InvalidField { field, .. }) => assert_eq!(field, name),
+                Err(UploadError::InvalidField { field, .. } | UploadError::FieldTooLong { field, .. }) => {
+                    assert_eq!(field, name);
+                }
                 other => panic!("{name}={value}: {other:?}"),
             }
         }
+        let too_long = fields(&[("name", long_name.as_str())]).unwrap_err().to_string();
+        assert_eq!(too_long, "the form field `name` is longer than the 1024 bytes that are allowed");
         let mut not_utf8 = Fields::default();
         assert!(not_utf8.set(FieldName::Name, vec![0xff]).is_err());
         for (name, value) in [("name", &long_name[1..]), ("description", &long_description[1..]), ("tags", &tags[2..])]

@@ -15,7 +15,16 @@ pub(super) fn result(text: impl Display) -> io::Result<()> {
 /// Tells the user something on standard error.
 pub(super) fn note(text: impl Display) {
     // Nobody may be reading, which is no reason to stop.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", escaped(&text.to_string()));
+}
+
+/// Lines of text, with escapes in place of what a terminal would act on: names of files may hold anything.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// Asks on standard error and reads a line of standard input, without blanks around it; none at its end.
@@ -41,5 +50,6 @@ mod tests {
     #[test]
     fn a_server_cannot_steer_the_terminal() {
         assert_eq!(super::harmless("a\u{1b}[2Jb\nc"), "a [2Jb c");
+        assert_eq!(super::escaped("a\u{1b}[2Jb\n\rc\u{9b}é█"), "a\\u{1b}[2Jb\n\\rc\\u{9b}é█");
     }
 }

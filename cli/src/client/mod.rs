@@ -21,13 +21,15 @@ use clap::{Args, Subcommand};
 
 pub use self::{
     api::ApiError,
+    console::escaped,
     download::{DownloadArgs, DownloadError},
     invoice::InvoiceError,
     pay::PayArgs,
     purchase::PurchaseError,
     state::StateError,
     token::{TokenCommand, TokenError},
-    upload::{FileError, UploadArgs, UploadError},
+    units::size,
+    upload::{FileError, UploadArgs},
 };
 
 /// What a client can do.
@@ -77,9 +79,6 @@ pub enum ClientError {
     /// The file to upload.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The upload.
-    #[error(transparent)]
-    Upload(#[from] UploadError),
     /// Buying a token.
     #[error(transparent)]
     Purchase(#[from] PurchaseError),

@@ -5,7 +5,15 @@ use serde::Deserialize;
 use serde_json::json;
 use sluice_common::{l402::Preimage, secret::Secret};
 
-use super::{ClientError, StateArgs, api::Api, console, invoice::Invoice, purchase::PurchaseError, state::State};
+use super::{
+    ClientError, StateArgs,
+    api::Api,
+    console,
+    invoice::Invoice,
+    purchase::PurchaseError,
+    retry::{self, Backoff},
+    state::State,
+};
 
 /// Where the embedded wallet is asked.
 #[derive(Debug, Clone, Args)]
@@ -50,8 +58,21 @@ pub(super) async fn with_wallet(admin: &AdminArgs, invoice: &Invoice) -> Result<
     struct Paid {
         preimage: Secret<String>,
     }
-    let admin = Api::new(&admin.admin)?;
-    let paid: Paid = admin.post_json(&["wallet", "pay"], &json!({ "invoice": invoice.to_string() })).await?;
+    let admin = Api::admin(&admin.admin)?;
+    let mut backoff = Backoff::default();
+    let paid: Paid = loop {
+        match admin.post_json(&["wallet", "pay"], &json!({ "invoice": invoice.to_string() })).await {
+            Ok(paid) => break paid,
+            Err(error) => {
+                let (max_retries, asked_for) = (retry::max_retries(&error), retry::asked_for(&error));
+                let may_pass = retry::is_passing(&error);
+                let error = PurchaseError::Wallet(error);
+                if !may_pass || !backoff.wait(&error, max_retries, asked_for).await {
+                    return Err(error.into());
+                }
+            }
+        }
+    };
     let preimage: Preimage = paid.preimage.expose().parse().map_err(|_| PurchaseError::WrongPreimage)?;
     if preimage.payment_hash() != invoice.payment_hash() {
         return Err(PurchaseError::WrongPreimage.into());

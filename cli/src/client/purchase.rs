@@ -54,7 +54,7 @@ pub enum PurchaseError {
         max_price_sat: u64,
     },
     /// The file is larger than what is sold.
-    #[error("the tokens of this server are for files of at most {max_mb} MB: not paid")]
+    #[error("the tokens of this server are for files of at most {max_mb} MiB: not paid")]
     TooLarge {
         /// In MB of 1,048,576 bytes.
         max_mb: u64,
@@ -62,6 +62,9 @@ pub enum PurchaseError {
     /// There is no preimage.
     #[error("not paid; the token is saved: run the same again within {} to pay, or when you have the preimage", .0)]
     NotPaid(String),
+    /// The wallet, or the way to it.
+    #[error("the admin address, where the embedded wallet pays (--admin, SLUICE_ADMIN): {0}")]
+    Wallet(ApiError),
     /// The wallet's answer is no preimage of the invoice.
     #[error("the wallet's answer does not prove that the invoice is paid")]
     WrongPreimage,
@@ -155,7 +158,7 @@ impl Purchase<'_> {
                     self.state.save(&token)?;
                     Some(token)
                 }
-                Err(ClientError::Api(ApiError::Refused(refusal)))
+                Err(ClientError::Purchase(PurchaseError::Wallet(ApiError::Refused(refusal))))
                     if refusal.status.is_client_error() && token.expires_at <= unix_now() =>
                 {
                     token.payment_begun = false;

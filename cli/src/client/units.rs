@@ -32,9 +32,9 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     }
 }
 
-/// `n` bytes in MB of 1,048,576 bytes, or in bytes when they are few.
-pub(super) fn size(n: u64) -> String {
-    if n < BYTES_PER_MB { format!("{n} bytes") } else { format!("{:.1} MB", n as f64 / BYTES_PER_MB as f64) }
+/// `n` bytes in MiB (1,048,576 bytes, what settings and flags call MB), or in bytes when they are few.
+pub fn size(n: u64) -> String {
+    if n < BYTES_PER_MB { format!("{n} bytes") } else { format!("{:.1} MiB", n as f64 / BYTES_PER_MB as f64) }
 }
 
 /// Unix seconds as RFC 3339, or as they are when they are past all calendars.
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn sizes_and_times_are_readable() {
-        assert_eq!([size(0), size(1_048_575), size(1_048_576 * 3 / 2)], ["0 bytes", "1048575 bytes", "1.5 MB"]);
+        assert_eq!([size(0), size(1_048_575), size(1_048_576 * 3 / 2)], ["0 bytes", "1048575 bytes", "1.5 MiB"]);
         assert_eq!(time(1_700_000_000), "2023-11-14T22:13:20Z");
         assert_eq!(time(u64::MAX), u64::MAX.to_string());
     }

@@ -27,7 +27,7 @@ pub(super) fn apply(
     let backend = &mut settings.backend;
     if parts == Parts::Backend {
         // On every address, as sphinx-meme listens.
-        let listen = env.parse("PORT")?.map(|port: u16| (Ipv4Addr::UNSPECIFIED, port).into());
+        let listen = env.one_of("PORT", port, PORT)?.map(|port| (Ipv4Addr::UNSPECIFIED, port).into());
         set(&mut backend.listen, listen);
     }
     set_some(&mut backend.host, env.text("HOST")?);
@@ -56,7 +56,10 @@ pub(super) fn apply(
         }
     }
     set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
-    set(&mut backend.max_free_upload_size_mb, env.parse("MAX_FREE_UPLOAD_SIZE_MB")?);
+    set(
+        &mut backend.max_free_upload_size_mb,
+        env.one_of("MAX_FREE_UPLOAD_SIZE_MB", |text| text.parse().ok(), "a whole number")?,
+    );
     set_some(&mut backend.podcast_index_key, env.text("PODCAST_INDEX_KEY")?);
     set_some(&mut backend.podcast_index_secret, env.read_key("PODCAST_INDEX_SECRET", value)?);
     set(&mut backend.podcast_index_url, env.text("PODCAST_INDEX_URL")?);
@@ -126,7 +129,7 @@ fn rds(env: &Environment<'_>) -> Result<Option<DatabaseUrl>, ConfigError> {
         Ok(None) => Err(invalid(name, &"is not set, but RDS_HOSTNAME is")),
         value => value,
     };
-    let port: u16 = env.parse("RDS_PORT")?.unwrap_or(5432);
+    let port = env.one_of("RDS_PORT", port, PORT)?.unwrap_or(5432);
     let (name, user) = (needed("RDS_DB_NAME")?, needed("RDS_USERNAME")?);
     let password = Secret::new(env.text("RDS_PASSWORD")?.unwrap_or_default());
     let sslmode = env.text("PGSSLMODE")?.unwrap_or_else(|| "require".to_owned());
@@ -139,6 +142,12 @@ fn rds(env: &Environment<'_>) -> Result<Option<DatabaseUrl>, ConfigError> {
         encoded(&sslmode),
     ));
     Ok(Some(DatabaseUrl::Postgres(url)))
+}
+
+const PORT: &str = "a number from 1 to 65535";
+
+fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port > 0)
 }
 
 fn storage_mode(text: &str) -> Option<StorageMode> {

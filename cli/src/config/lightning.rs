@@ -117,13 +117,13 @@ impl LightningSettings {
             return if has("network") { Ok(()) } else { Err(Invalid::BackendNetwork) };
         }
         if !has("lndhost") {
-            return Err(Invalid::LndLacks("lndhost"));
+            return Err(Invalid::LndLacks("lndhost (--lnd)"));
         }
         if !has("tlspath") && !has("tlscert") {
-            return Err(Invalid::LndLacks("tlspath or tlscert"));
+            return Err(Invalid::LndLacks("tlspath (--lnd-tls-cert) or tlscert"));
         }
         if !has("macdir") && !has("macaroon") {
-            return Err(Invalid::LndLacks("macdir or macaroon (LND_MACAROON_HEX)"));
+            return Err(Invalid::LndLacks("macaroon (--lnd-macaroon, LND_MACAROON_HEX) or macdir"));
         }
         Ok(())
     }

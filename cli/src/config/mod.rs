@@ -155,8 +155,44 @@ fn parse(text: &str) -> Result<Settings, (Place, String)> {
             let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
             (line, column)
         });
-        (Place(place), without_value(error.message()))
+        let message = for_people(&without_value(error.message()));
+        let setting = error.span().and_then(|span| setting_at(text, span.start));
+        (Place(place), setting.map_or_else(|| message.clone(), |setting| format!("{setting}: {message}")))
     })
+}
+
+/// The setting whose value begins at the byte `at` of the text of a file: its table and its name, which are no secrets.
+fn setting_at(text: &str, at: usize) -> Option<String> {
+    let (before, line) = text.get(..at)?.rsplit_once('\n').unwrap_or(("", text.get(..at)?));
+    let (name, _) = line.split_once('=')?;
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    let name = Some(name.trim()).filter(|name| is_name(name))?;
+    let table = before.lines().rev().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let mut table =
+        table.filter(|line| is_name(line.trim_start_matches('[').trim_end_matches(']')) && line.starts_with('['));
+    Some(table.next().map_or_else(|| name.to_owned(), |table| format!("{table} {name}")))
+}
+
+/// What the readers of TOML and of numbers say, in words that are not a programmer's, with an example where one helps.
+fn for_people(message: &str) -> String {
+    const NUMBER: &str = "a whole number of at least 1, for instance 100";
+    const ADDRESS: &str = "an address in quotes, for instance \"127.0.0.1:8081\"";
+    let (what, expected) = message.rsplit_once("expected ").unwrap_or((message, ""));
+    let expected = match expected {
+        "a nonzero u64" | "a nonzero u32" => NUMBER,
+        "u64" | "u32" | "i64" => "a whole number",
+        "socket address" => ADDRESS,
+        "a string" | "path string" => "text in quotes",
+        "a boolean" => "true or false",
+        _ if what == "invalid socket address syntax" => ADDRESS,
+        // What is not quoted is read as whatever its first letter makes of it.
+        _ if ["string values must be quoted, ", "invalid boolean, "].contains(&what) => {
+            return "text must stand in quotes, and true and false stand alone".to_owned();
+        }
+        _ => return message.to_owned(),
+    };
+    format!("expected {expected}")
 }
 
 /// serde's `invalid type: string "…", expected a sequence` without what was found: it may be a key at the wrong place.

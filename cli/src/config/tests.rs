@@ -43,7 +43,9 @@ fn sluice_toml_shows_every_setting_with_its_default() {
     };
     let all: Vec<_> = SLUICE_TOML.lines().map(|line| if is_setting(line) { &line[1..] } else { line }).collect();
     let mut all = load_file(&all.join("\n")).unwrap();
-    assert_eq!(all.services[0].max_uses.take(), NonZeroU64::new(1), "the one setting without a default");
+    assert_eq!(all.services[0].max_uses.take(), NonZeroU64::new(1), "a setting without a default");
+    let quota = (all.backend.quota_mb.take(), all.backend.quota_files.take());
+    assert_eq!(quota, (Some(10_240), Some(10_000)), "two more");
     assert_eq!(all, Settings::default().effective());
 
     // No key of the effective configuration is missing in the file.
@@ -233,17 +235,41 @@ fn says_where_a_file_is_wrong() {
             "data_dir = \"a\"\nnodes = 1",
             "test.toml:2:1: unknown field `nodes`, expected one of `data_dir`, `log`, `l402`, `lightning`, `gateway`, `service`, `backend`",
         ),
-        ("[gateway]\nlisten = \"8081\"", "test.toml:2:10: invalid socket address syntax"),
+        (
+            "[gateway]\nlisten = \"8081\"",
+            "test.toml:2:10: [gateway] listen: expected an address in quotes, for instance \"127.0.0.1:8081\"",
+        ),
+        (
+            "[backend]\n# where\n  listen = 5",
+            "test.toml:3:12: [backend] listen: expected an address in quotes, for instance \"127.0.0.1:8081\"",
+        ),
+        (
+            "[backend] # ours\nhost = files.example.org",
+            "test.toml:2:8: [backend] host: text must stand in quotes, and true and false stand alone",
+        ),
+        (
+            "[backend]\nhost = example.org",
+            "test.toml:2:8: [backend] host: text must stand in quotes, and true and false stand alone",
+        ),
+        ("[backend]\nhost = 5", "test.toml:2:8: [backend] host: expected text in quotes"),
+        ("[backend]\nlegacy_public = \"yes\"", "test.toml:2:17: [backend] legacy_public: expected true or false"),
+        (
+            "[[service]]\nname = \"a\"\nprotect = []\nprice_sat = \"many\"",
+            "test.toml:4:13: [[service]] price_sat: expected a whole number of at least 1, for instance 100",
+        ),
         (
             "[[service]]\nname = \"a\"\nprotect = []\nprice_sat = 0",
-            "test.toml:4:13: invalid value, expected a nonzero u64",
+            "test.toml:4:13: [[service]] price_sat: expected a whole number of at least 1, for instance 100",
         ),
         ("[[service]]\nname = \"a\"\nprotect = []", "test.toml:1:1: missing field `price_sat`"),
         (
             "[[service]]\nname = \"a\"\nprice = 1",
             "test.toml:3:1: unknown field `price`, expected one of `name`, `protect`, `upstream`, `price_sat`, `valid_for_secs`, `capabilities`, `max_upload_mb`, `max_uses`, `forward_credential`, `constraints`",
         ),
-        ("[lightning]\nkind = \"cln\"", "test.toml:2:8: unknown variant `cln`, expected `wallet` or `lnd`"),
+        (
+            "[lightning]\nkind = \"cln\"",
+            "test.toml:2:8: [lightning] kind: unknown variant `cln`, expected `wallet` or `lnd`",
+        ),
         (
             "[backend]\ntemplate_uploaders = [\"me\"]",
             "[backend] template_uploaders: \"me\" is not a node's public key of 33 bytes in hex",
@@ -373,10 +399,7 @@ fn refuses_what_a_later_version_can_by_name() {
         ),
         (("STORAGE_MODE", "tape"), "environment variable STORAGE_MODE: expected \"local\" or \"s3\""),
         (("RESTRICT_UPLOAD_SIZE", "yes"), "environment variable RESTRICT_UPLOAD_SIZE: expected \"true\" or \"false\""),
-        (
-            ("MAX_FREE_UPLOAD_SIZE_MB", "-1"),
-            "environment variable MAX_FREE_UPLOAD_SIZE_MB: invalid digit found in string",
-        ),
+        (("MAX_FREE_UPLOAD_SIZE_MB", "-1"), "environment variable MAX_FREE_UPLOAD_SIZE_MB: expected a whole number"),
         (
             ("SLUICE_LOG", "loud"),
             "environment variable SLUICE_LOG: not a log level; use error, warn, info, debug or trace",
@@ -451,9 +474,9 @@ fn flags_alone_name_an_lnd_node() {
 fn says_what_an_lnd_node_lacks() {
     let macaroon = "macaroon = \"0201\"\n";
     for (text, error) in [
-        ("[lightning]\nkind = \"lnd\"".to_owned(), "[lightning] kind = \"lnd\" needs lndhost"),
-        (lnd(""), "[lightning] kind = \"lnd\" needs macdir or macaroon (LND_MACAROON_HEX)"),
-        (lnd(macaroon).replace("tlspath", "#"), "[lightning] kind = \"lnd\" needs tlspath or tlscert"),
+        ("[lightning]\nkind = \"lnd\"".to_owned(), "[lightning] kind = \"lnd\" needs lndhost (--lnd)"),
+        (lnd(""), "[lightning] kind = \"lnd\" needs macaroon (--lnd-macaroon, LND_MACAROON_HEX) or macdir"),
+        (lnd(macaroon).replace("tlspath", "#"), "[lightning] kind = \"lnd\" needs tlspath (--lnd-tls-cert) or tlscert"),
         (
             lnd(&format!("{macaroon}macdir = \"d\"")),
             "[lightning] macdir and macaroon are two ways to say one thing; say only one",
@@ -527,4 +550,12 @@ fn the_variables_of_amazons_databases_work_where_there_is_no_url() {
     assert_eq!(error_of(load_env(&no_name)), "environment variable RDS_DB_NAME: is not set, but RDS_HOSTNAME is");
     let no_port = [rds[0], ("RDS_PORT", "many"), rds[2], rds[3]];
     assert!(error_of(load_env(&no_port)).starts_with("environment variable RDS_PORT"));
+}
+
+#[test]
+fn ports_are_numbers_of_ports() {
+    for (name, value) in [("PORT", "abc"), ("PORT", "70000"), ("PORT", "0")] {
+        let error = error_of(load_with("", &[(name, value)], &Flags::default(), Parts::Backend));
+        assert_eq!(error, format!("environment variable {name}: expected a number from 1 to 65535"));
+    }
 }

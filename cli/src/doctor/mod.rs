@@ -1,5 +1,5 @@
-//! `sluice doctor`: looks at everything that a start needs, one by one, and says how to mend what is wrong. It changes
-//! nothing.
+//! `sluice doctor`: looks at everything that a start needs, one by one, and says how to mend what is wrong. It leaves
+//! everything as it was.
 
 mod clock;
 mod node;
@@ -98,7 +98,9 @@ pub async fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), DoctorE
 }
 
 fn look_at_keys(settings: &Settings) -> Finding {
+    let weak = keys::weak_jwt_key(settings).ok().flatten();
     match keys::check(settings) {
+        Ok(_) if weak.is_some() => Finding::warning("keys", weak.unwrap_or_default()),
         Ok(missing) if missing.is_empty() => Finding::ok("keys", "all there"),
         Ok(_) => Finding::ok("keys", "some are missing; `sluice up` makes them when it first starts"),
         Err(error) => Finding::error("keys", error.to_string()),

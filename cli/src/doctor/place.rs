@@ -12,6 +12,9 @@ use crate::config::Settings;
 
 const ADDRESS: &str = "address";
 
+/// How to mend a name that is no good.
+const SET_HOST: &str = "set [backend] host (HOST) to the name by which clients reach the gateway";
+
 /// How long the server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,10 +35,7 @@ pub(super) async fn look(settings: &Settings) -> Finding {
         }
         return Finding::warning(ADDRESS, format!("{url} answers, but not as Sluice does"));
     }
-    Finding::warning(
-        ADDRESS,
-        format!("nothing answers at http(s)://{host}/ping: Sluice does not run, or [backend] host (HOST) is another's"),
-    )
+    Finding::warning(ADDRESS, format!("nothing answers at http(s)://{host}/ping: start Sluice, or {SET_HOST}"))
 }
 
 /// What a name alone says.
@@ -43,16 +43,10 @@ fn by_itself(host: &str) -> Option<Finding> {
     let bare = host.parse().map(|address: SocketAddr| address.ip()).or_else(|_| host.parse::<IpAddr>()).ok();
     let is_local = bare.is_some_and(|ip| ip.is_loopback()) || host.split(':').next() == Some("localhost");
     if bare.is_some_and(|ip| ip.is_unspecified()) {
-        return Some(Finding::error(
-            ADDRESS,
-            format!("media tokens name {host}, where nobody is; say the public name in [backend] host (HOST)"),
-        ));
+        return Some(Finding::error(ADDRESS, format!("media tokens name {host}, where nobody is; {SET_HOST}")));
     }
     is_local.then(|| {
-        Finding::warning(
-            ADDRESS,
-            format!("media tokens name {host}, which only this machine reaches; [backend] host (HOST) says another"),
-        )
+        Finding::warning(ADDRESS, format!("media tokens name {host}, which only this machine reaches; {SET_HOST}"))
     })
 }
 

@@ -1,7 +1,11 @@
 //! Databases and stored files.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
+use rustix::fs::statvfs;
 use sluice_backend::{
     config::DatabaseConfig,
     db::{PostgresDatabase, PostgresState},
@@ -12,12 +16,19 @@ use sluice_gateway::probe;
 
 use super::{Finding, Report};
 use crate::{
+    client::size,
     config::{DatabaseUrl, S3Settings, Settings, StorageMode},
     server::{self, RunError},
 };
 
 const DATABASE: &str = "database";
 const STORE: &str = "store";
+
+/// What is written to see whether there is room: more than file systems keep beside the inode.
+const PROBE_LEN: usize = 1_048_576;
+
+/// With less room than this, somebody should look: half a minute of one upload over a fast line.
+const LOW_BYTES: u64 = 1 << 30;
 
 /// Says how the databases are. Gives the time that a server among them tells, in unix seconds.
 pub(super) async fn look_at_databases(settings: &Settings, report: &mut Report<'_>) -> io::Result<Option<u64>> {
@@ -55,18 +66,12 @@ async fn backend_tables(settings: &Settings) -> Result<&'static str, RunError> {
 async fn look_at_sqlite(whose: &str, path: &Path) -> Finding {
     let shown = path.display();
     if !path.exists() {
-        return match writable_above(path) {
-            Ok(()) => Finding::ok(DATABASE, format!("{whose}: {shown} is made when Sluice first starts")),
-            Err(error) => Finding::error(DATABASE, format!("{whose}: {shown} cannot be made: {error}")),
-        };
+        return of_room(DATABASE, &format!("{whose}: {shown}"), "is made when Sluice first starts", room_above(path));
     }
-    let whole = probe::sqlite(path).await;
-    let folder = path.parent().map_or(Ok(()), writable);
-    match (whole, folder) {
-        (Ok(()), Ok(())) => Finding::ok(DATABASE, format!("{whose}: {shown} is whole")),
-        (Err(error), _) => Finding::error(DATABASE, format!("{whose}: {shown}: {error}")),
-        (_, Err(error)) => Finding::error(DATABASE, format!("{whose}: the folder of {shown}: {error}")),
+    if let Err(error) = probe::sqlite(path).await {
+        return Finding::error(DATABASE, format!("{whose}: {shown}: {error}"));
     }
+    of_room(DATABASE, &format!("{whose}: {shown}"), "is whole", room_above(path))
 }
 
 /// Says how the place of the stored files is.
@@ -91,27 +96,67 @@ async fn look_at_s3(s3: &S3Settings) -> Finding {
 
 fn look_at_folder(settings: &Settings) -> Finding {
     let dir = settings.local_dir();
-    let shown = dir.display();
-    if !dir.exists() {
-        return match writable_above(&dir) {
-            Ok(()) => Finding::ok(STORE, format!("{shown} is made when Sluice first starts")),
-            Err(error) => Finding::error(STORE, format!("{shown} cannot be made: {error}")),
-        };
-    }
-    match writable(&dir) {
-        Ok(()) => Finding::ok(STORE, format!("{shown} can be written")),
-        Err(error) => Finding::error(STORE, format!("{shown}: {error}")),
+    let shown = dir.display().to_string();
+    if dir.exists() {
+        of_room(STORE, &shown, "can be written", room(&dir))
+    } else {
+        of_room(STORE, &shown, "is made when Sluice first starts", room_above(&dir))
     }
 }
 
-/// Whether a file can be made in a folder: one is, and goes again.
-fn writable(dir: &Path) -> io::Result<()> {
+/// What is to be said of `place`, which is `well` where there is room.
+fn of_room(what: &'static str, place: &str, well: &str, room: io::Result<u64>) -> Finding {
+    match room {
+        Ok(free) if free < LOW_BYTES => {
+            Finding::warning(what, format!("{place} {well}, but only {} are free there", size(free)))
+        }
+        Ok(_) => Finding::ok(what, format!("{place} {well}")),
+        Err(error) => Finding::error(what, format!("{place}: its folder cannot be written: {error}")),
+    }
+}
+
+/// Bytes that are free in a folder, where a file of some can really be written: one is, and goes again.
+fn room(dir: &Path) -> io::Result<u64> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    tempfile::Builder::new().prefix(".sluice-doctor-").tempfile_in(dir)?.close()
+    let mut probe = tempfile::Builder::new().prefix(".sluice-doctor-").tempfile_in(dir)?;
+    // Not of zeros, which a file system may keep without room.
+    probe.write_all(&[0x5a; PROBE_LEN])?;
+    // Only then is it sure that there is a place for it.
+    probe.as_file().sync_all()?;
+    probe.close()?;
+    let disk = statvfs(dir)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// The same for the nearest folder above `path` that is there.
-fn writable_above(path: &Path) -> io::Result<()> {
+fn room_above(path: &Path) -> io::Result<u64> {
     let above = path.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists());
-    above.map_or(Ok(()), writable)
+    room(above.unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_how_much_room_there_is_where_it_is_little() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let lines = [Ok(LOW_BYTES), Ok(LOW_BYTES - 1), Ok(0), Err(full)];
+        let lines = lines.map(|room| of_room(STORE, "/media", "can be written", room).to_string());
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        ok       store     /media can be written
+        warning  store     /media can be written, but only 1024.0 MiB are free there
+        warning  store     /media can be written, but only 0 bytes are free there
+        error    store     /media: its folder cannot be written: no storage space
+        ");
+    }
+
+    #[test]
+    fn the_probe_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(room(dir.path()).unwrap() > 0);
+        assert!(room_above(&dir.path().join("a/b/c")).unwrap() > 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(room(&dir.path().join("a")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

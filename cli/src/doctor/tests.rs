@@ -18,8 +18,8 @@ async fn a_first_start_needs_nothing_to_be_mended() {
     ok       database  gateway: DATA/gateway.db is made when Sluice first starts
     ok       database  backend: DATA/backend.db is made when Sluice first starts
     ok       store     DATA/media is made when Sluice first starts
-    warning  clock     there is nothing to compare it with
-    warning  address   media tokens name 127.0.0.1:8081, which only this machine reaches; [backend] host (HOST) says another
+    ok       clock     not compared: no node and no database server tell the time here
+    warning  address   media tokens name 127.0.0.1:8081, which only this machine reaches; set [backend] host (HOST) to the name by which clients reach the gateway
     ");
     assert!(!settings.data_dir.exists(), "it changes nothing");
 }

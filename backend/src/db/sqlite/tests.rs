@@ -310,3 +310,12 @@ async fn every_query_finds_its_rows_by_an_index() {
         assert!(steps.iter().any(|step| step.contains("INDEX") || step.contains("PRIMARY KEY")), "{sql}\n{steps:#?}");
     }
 }
+
+#[tokio::test]
+async fn says_what_to_do_about_a_file_that_is_no_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("backend.db");
+    std::fs::write(&path, [0xaa; 8_192]).unwrap();
+    let error = SqliteDatabase::open(&path).await.unwrap_err().to_string();
+    assert!(error.contains("backend.db is damaged, or no database: restore it from the backup"), "{error}");
+}

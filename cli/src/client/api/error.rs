@@ -1,6 +1,6 @@
 //! What can go wrong between client and server.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -17,12 +17,26 @@ pub enum ApiError {
     #[error("cannot make connections: {}", innermost(.0))]
     Client(reqwest::Error),
     /// No connection, or it broke before there was an answer.
-    #[error("cannot reach {server}: {}", innermost(cause))]
+    #[error("cannot reach {server}: {trouble}")]
     Unreachable {
         /// Which.
         server: String,
         /// What happened.
-        cause: reqwest::Error,
+        trouble: Trouble,
+        /// Whether this run has had no answer of it yet, so that it may be the wrong address.
+        is_first: bool,
+    },
+    /// It is another kind of server.
+    #[error("{url} {said}: is {server} the address of {role}?")]
+    OtherServer {
+        /// What was asked.
+        url: String,
+        /// What it answered.
+        said: String,
+        /// Which.
+        server: String,
+        /// What was looked for.
+        role: Role,
     },
     /// The connection broke within the answer.
     #[error("the server's answer was cut off: {}", innermost(.0))]
@@ -44,12 +58,86 @@ pub enum ApiError {
     NotUnderstood(&'static str),
 }
 
+/// What happened on the way to a server.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// There is no host of that name, as far as can be told now.
+    #[error("no such host ({0})")]
+    NoHost(String),
+    /// https where there is none.
+    #[error("it does not speak TLS; try http://")]
+    NoTls,
+    /// A certificate that is not good, or the like.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// Something else than HTTP; on a port of https, for instance.
+    #[error("it does not speak HTTP; try https://")]
+    NotHttp,
+    /// It refuses, does not answer, or breaks off.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Trouble {
+    pub(super) fn of(error: &reqwest::Error, is_https: bool) -> Self {
+        let said = innermost(error);
+        for cause in causes(error) {
+            let io = cause.downcast_ref::<io::Error>();
+            match of_tls(cause) {
+                Some(rustls::Error::InvalidMessage(_)) => return Self::NoTls,
+                Some(error) => return Self::Tls(error.to_string()),
+                None => {}
+            }
+            // Some servers hang up on a greeting that is none of HTTP.
+            if is_https && error.is_connect() && io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof) {
+                return Self::NoTls;
+            }
+            // Who speaks first, before there is a request: hyper has no other way to tell.
+            let is_early = |error: &hyper::Error| error.to_string() == "received unexpected message from connection";
+            if cause.downcast_ref().is_some_and(|error: &hyper::Error| error.is_parse() || is_early(error)) {
+                return Self::NotHttp;
+            }
+            // hyper-util keeps the type for itself.
+            if cause.to_string() == "dns error" {
+                return Self::NoHost(said);
+            }
+        }
+        Self::Broken(said)
+    }
+
+    /// Whether it may well pass by itself.
+    pub(in crate::client) fn may_pass(&self) -> bool {
+        matches!(self, Self::Broken(_))
+    }
+}
+
+/// What a client looks for at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Where files are uploaded and downloaded.
+    Gateway,
+    /// Where the embedded wallet pays.
+    Admin,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gateway => "the gateway (--server, SLUICE_SERVER)",
+            Self::Admin => "a gateway's admin interface, with the embedded wallet",
+        })
+    }
+}
+
 /// Why a URL names no server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidServer {
     /// Not a URL.
     #[error("expected http://HOST:PORT or https://HOST")]
     NotAUrl,
+    /// The scheme was left out.
+    #[error("did you mean http://{0}?")]
+    NoScheme(String),
     /// Another scheme.
     #[error("expected http or https")]
     Scheme,
@@ -103,13 +191,22 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
+/// The error of TLS that `cause` is or holds: an I/O error does not name what it holds as its source.
+fn of_tls<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    match cause.downcast_ref::<io::Error>() {
+        Some(io) => of_tls(io.get_ref()?),
+        None => cause.downcast_ref(),
+    }
+}
+
+/// `error` and what caused it, outermost first.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |&cause| cause.source())
+}
+
 /// What began it all: reqwest's own message says little.
 fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,13 +3,19 @@
 mod error;
 mod model;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::Engine;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::{
-    Body, Client, Method, RequestBuilder, Response, StatusCode, Url,
+    Body, Client, RequestBuilder, Response, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_RANGE, RANGE, WWW_AUTHENTICATE},
     redirect::Policy,
 };
@@ -23,7 +29,7 @@ use sluice_common::{
 };
 
 pub use self::{
-    error::{ApiError, InvalidServer, Refusal},
+    error::{ApiError, InvalidServer, Refusal, Role, Trouble},
     model::{Media, Price, TokenStatus},
 };
 
@@ -40,6 +46,8 @@ const MAX_ANSWER_LEN: usize = 4 * 1_048_576;
 #[derive(Debug, Clone)]
 pub struct Api {
     base: Url,
+    role: Role,
+    has_answered: Arc<AtomicBool>,
     http: Client,
     uploads: Client,
 }
@@ -64,9 +72,27 @@ pub struct UploadBody {
 }
 
 impl Api {
-    /// The server at `url`, http or https; a path in it comes before every route.
+    /// The gateway at `url`, http or https; a path in it comes before every route.
     pub fn new(url: &str) -> Result<Self, ApiError> {
-        let mut base: Url = url.parse().map_err(|_| InvalidServer::NotAUrl)?;
+        Self::of(url, Role::Gateway)
+    }
+
+    /// The admin interface of a gateway.
+    pub fn admin(url: &str) -> Result<Self, ApiError> {
+        Self::of(url, Role::Admin)
+    }
+
+    fn of(url: &str, role: Role) -> Result<Self, ApiError> {
+        let without_scheme = || {
+            let with = format!("http://{url}");
+            let named = with.parse().is_ok_and(|with: Url| with.host_str().is_some() && with.username().is_empty());
+            // The name of a host is taken for a scheme, if a port follows.
+            if named && !url.contains("://") { InvalidServer::NoScheme(url.to_owned()) } else { InvalidServer::NotAUrl }
+        };
+        let mut base: Url = url.parse().map_err(|_| without_scheme())?;
+        if base.cannot_be_a_base() {
+            return Err(without_scheme().into());
+        }
         if !matches!(base.scheme(), "http" | "https") {
             return Err(InvalidServer::Scheme.into());
         }
@@ -88,7 +114,7 @@ impl Api {
         };
         let http = builder().read_timeout(READ_TIMEOUT).build().map_err(ApiError::client)?;
         let uploads = builder().build().map_err(ApiError::client)?;
-        Ok(Self { base, http, uploads })
+        Ok(Self { base, role, has_answered: Arc::default(), http, uploads })
     }
 
     /// The server's URL without a slash at its end: what tokens are saved under.
@@ -112,7 +138,9 @@ impl Api {
         struct Verified {
             token: Secret<String>,
         }
-        let ask: Ask = json(self.send(self.http.get(self.url(&["ask"]))).await?).await?;
+        let ask = self.url(&["ask"]);
+        let answer = async { json(self.send(self.http.get(ask.clone())).await?).await };
+        let ask: Ask = answer.await.map_err(|error| self.perhaps_another(&ask, error))?;
         let challenge =
             BASE64URL.decode(&ask.challenge).map_err(|_| ApiError::NotUnderstood("the login's challenge"))?;
         let signature = BASE64URL.encode(lightning_message::sign(&challenge, key));
@@ -123,9 +151,10 @@ impl Api {
 
     /// What the server sells an upload for: its challenge, and the price as it says it.
     pub async fn challenge(&self) -> Result<(Challenge, Price), ApiError> {
-        let response = self.http.get(self.url(&["largefile"])).send().await.map_err(|cause| self.unreachable(cause))?;
+        let url = self.url(&["largefile"]);
+        let response = self.ask(self.http.get(url.clone())).await?;
         if response.status() != StatusCode::PAYMENT_REQUIRED {
-            self.check(response).await?;
+            self.check(response).await.map_err(|error| self.perhaps_another(&url, error))?;
             return Err(ApiError::NotUnderstood("what it asks for an upload"));
         }
         let values = response.headers().get_all(WWW_AUTHENTICATE).into_iter().filter_map(|value| value.to_str().ok());
@@ -150,6 +179,12 @@ impl Api {
             Err(ApiError::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Changes what is said of the caller's own file: the members of `change`, and no others.
+    pub async fn change(&self, caller: &Caller, muid: Muid, change: &serde_json::Value) -> Result<Media, ApiError> {
+        let request = self.http.put(self.url(&["mymedia", &muid.to_string()])).json(change);
+        json(self.send(caller.identify(request)).await?).await
     }
 
     /// Uploads a form to `route`.
@@ -184,12 +219,33 @@ impl Api {
         segments: &[&str],
         body: &serde_json::Value,
     ) -> Result<T, ApiError> {
-        json(self.send(self.http.request(Method::POST, self.url(segments)).json(body)).await?).await
+        let url = self.url(segments);
+        let answer = async { json(self.send(self.http.post(url.clone()).json(body)).await?).await };
+        answer.await.map_err(|error| self.perhaps_another(&url, error))
     }
 
     /// What went wrong on the way to this server.
-    pub fn unreachable(&self, cause: reqwest::Error) -> ApiError {
-        ApiError::Unreachable { server: self.server().to_owned(), cause: cause.without_url() }
+    fn unreachable(&self, cause: &reqwest::Error) -> ApiError {
+        ApiError::Unreachable {
+            server: self.server().to_owned(),
+            trouble: Trouble::of(cause, self.base.scheme() == "https"),
+            is_first: !self.has_answered.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What `error` says of who answers at `url`, which every server of this kind has.
+    fn perhaps_another(&self, url: &Url, error: ApiError) -> ApiError {
+        let said = match &error {
+            ApiError::NotUnderstood(_) => "is not answered as Sluice does".to_owned(),
+            ApiError::Refused(refusal)
+                if refusal.status == StatusCode::NOT_FOUND || refusal.status.is_redirection() =>
+            {
+                format!("answers {}", refusal.status)
+            }
+            _ => return error,
+        };
+        let server = self.server().to_owned();
+        ApiError::OtherServer { url: url.to_string(), said, server, role: self.role }
     }
 
     fn url(&self, segments: &[&str]) -> Url {
@@ -202,7 +258,13 @@ impl Api {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ApiError> {
-        self.check(request.send().await.map_err(|cause| self.unreachable(cause))?).await
+        self.check(self.ask(request).await?).await
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let response = request.send().await.map_err(|cause| self.unreachable(&cause))?;
+        self.has_answered.store(true, Ordering::Relaxed);
+        Ok(response)
     }
 
     /// Anything but success becomes an error.
@@ -273,7 +335,13 @@ mod tests {
     #[test]
     fn refuses_what_is_no_server() {
         for (url, error) in [
-            ("127.0.0.1:8081", InvalidServer::NotAUrl),
+            ("127.0.0.1:8081", InvalidServer::NoScheme("127.0.0.1:8081".to_owned())),
+            ("localhost:8081", InvalidServer::NoScheme("localhost:8081".to_owned())),
+            ("files.example.org", InvalidServer::NoScheme("files.example.org".to_owned())),
+            ("", InvalidServer::NotAUrl),
+            ("a b", InvalidServer::NotAUrl),
+            ("http://", InvalidServer::NotAUrl),
+            ("mailto:a@b", InvalidServer::NotAUrl),
             ("ftp://a", InvalidServer::Scheme),
             ("http://a/?b", InvalidServer::More),
             ("http://user@a", InvalidServer::More),

@@ -70,6 +70,12 @@ pub enum DownloadError {
         /// Which.
         path: PathBuf,
     },
+    /// The folder for it is missing.
+    #[error("there is no folder {path}", path = path.display())]
+    NoFolder {
+        /// Which.
+        path: PathBuf,
+    },
     /// Another run is at it.
     #[error("{path}: another download writes it", path = path.display())]
     Locked {
@@ -180,9 +186,9 @@ impl Download {
             if self.part.len() > len_before {
                 backoff = Backoff::default();
             }
-            let Some(pause) = backoff.next_pause(retry::asked_for(&error)) else { return Err(error.into()) };
-            console::note(format_args!("{error}; trying again in {} s", pause.as_secs()));
-            tokio::time::sleep(pause).await;
+            if !backoff.wait(&error, retry::max_retries(&error), retry::asked_for(&error)).await {
+                return Err(error.into());
+            }
         }
     }
 
@@ -311,6 +317,10 @@ impl Place {
 
     /// That nothing would be overwritten, as far as that is known before the server is asked.
     fn check_output(&self) -> Result<(), DownloadError> {
+        let dir = self.dir();
+        if !dir.is_dir() {
+            return Err(DownloadError::NoFolder { path: dir });
+        }
         match &self.output {
             Some(output) if !output.is_dir() => self.check(output),
             _ => Ok(()),

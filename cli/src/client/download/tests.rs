@@ -60,6 +60,8 @@ fn the_user_names_the_file_or_its_folder() {
     assert!(matches!(file.check_output(), Err(DownloadError::Exists { .. })));
     assert!(Place { force: true, ..file }.check_output().is_ok());
     assert!(folder.check_output().is_ok());
+    let nowhere = place(Some(&dir.path().join("no/x"))).check_output().unwrap_err().to_string();
+    assert_eq!(nowhere, format!("there is no folder {}", dir.path().join("no").display()));
 }
 
 #[test]

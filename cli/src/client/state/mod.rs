@@ -39,6 +39,17 @@ pub enum StateError {
         /// What the system says.
         cause: io::Error,
     },
+    /// The folder cannot be made.
+    #[error(
+        "the folder for keys and tokens, {path}, cannot be made: {cause}; name another with --state (SLUICE_STATE)",
+        path = path.display()
+    )]
+    FolderNotMade {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// The key file holds something else.
     #[error("{path}: not a secret key: expected 64 hexadecimal digits", path = path.display())]
     NotAKey {
@@ -61,7 +72,7 @@ impl State {
         let dir = dir.or_else(|| default_dir(|name| std::env::var_os(name))).ok_or(StateError::NoFolder)?;
         let state = Self { dir };
         let tokens = state.tokens_dir();
-        make_dir(&tokens).map_err(io_error(&tokens))?;
+        make_dir(&tokens).map_err(|cause| StateError::FolderNotMade { path: state.dir.clone(), cause })?;
         Ok(state)
     }
 

@@ -34,7 +34,7 @@ pub(super) fn report(token: &TokenText, now: u64) -> Result<String, TokenError> 
         out.line(&format!("{}", at + 1), &shown);
     }
     out.heading("what decides (only the server can tell whether the token is genuine)");
-    out.line("largest file", &format!("{} MB ({} bytes)", terms.max_upload_mb(), terms.max_upload_bytes()));
+    out.line("largest file", &format!("{} MiB ({} bytes)", terms.max_upload_mb(), terms.max_upload_bytes()));
     out.line("uploads", &terms.max_uses().map_or_else(|| "any number".to_owned(), |uses| uses.to_string()));
     for service in terms.services() {
         let name = service.split(':').next().unwrap_or(service);
@@ -85,7 +85,7 @@ mod tests {
         4             sphinx_meme_valid_until=4102444800
 
         what decides (only the server can tell whether the token is genuine)
-        largest file  500 MB (524288000 bytes)
+        largest file  500 MiB (524288000 bytes)
         uploads       any number
         service       sphinx_meme:0, can large_upload, until 2100-01-01T00:00:00Z
         ");
@@ -106,7 +106,7 @@ mod tests {
         7             sphinx_meme_valid_until=9
 
         what decides (only the server can tell whether the token is genuine)
-        largest file  3 MB (3145728 bytes)
+        largest file  3 MiB (3145728 bytes)
         uploads       any number
         service       sphinx_meme:0, can large_upload, EXPIRED 1970-01-01T00:00:09Z
         ");

@@ -53,10 +53,10 @@ mod tests {
         let used_up = SavedToken { ended: Some("used_up".into()), ..paid.clone() };
         let table = table(&[unpaid.clone(), SavedToken { expires_at: 1, ..unpaid }, paid, used_up], 500);
         insta::assert_snapshot!(table, @r"
-        9c4ca9bf  1970-01-01T00:00:00Z  unpaid          http://a  any number of files of at most 500 MB each, until 2100-01-01T00:00:00Z
-        9c4ca9bf  1970-01-01T00:00:00Z  expired unpaid  http://a  any number of files of at most 500 MB each, until 2100-01-01T00:00:00Z
-        9c4ca9bf  1970-01-01T00:01:00Z  paid            http://a  any number of files of at most 500 MB each, until 2100-01-01T00:00:00Z
-        9c4ca9bf  1970-01-01T00:01:00Z  used_up         http://a  any number of files of at most 500 MB each, until 2100-01-01T00:00:00Z
+        9c4ca9bf  1970-01-01T00:00:00Z  unpaid          http://a  any number of files of at most 500 MiB each, until 2100-01-01T00:00:00Z
+        9c4ca9bf  1970-01-01T00:00:00Z  expired unpaid  http://a  any number of files of at most 500 MiB each, until 2100-01-01T00:00:00Z
+        9c4ca9bf  1970-01-01T00:01:00Z  paid            http://a  any number of files of at most 500 MiB each, until 2100-01-01T00:00:00Z
+        9c4ca9bf  1970-01-01T00:01:00Z  used_up         http://a  any number of files of at most 500 MiB each, until 2100-01-01T00:00:00Z
         ");
     }
 }

@@ -45,7 +45,7 @@ pub struct RestrictArgs {
     #[command(flatten)]
     token: TokenArg,
     /// Files of at most this, in MB of 1,048,576 bytes
-    #[arg(long, value_name = "MB")]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..))]
     max_mb: Option<u64>,
     /// How long it is good for: 90s, 30m, 1h, 7d, 2w
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
@@ -95,6 +95,9 @@ pub enum TokenError {
     /// The preimage.
     #[error("the preimage: {0}")]
     Preimage(#[from] NotHex32),
+    /// Nothing to narrow it by.
+    #[error("say what to narrow: --max-mb, --max-uses, --valid-for or --service")]
+    NoRestriction,
     /// The token would not get narrower.
     #[error(transparent)]
     WouldWiden(#[from] WouldWiden),
@@ -117,13 +120,16 @@ pub(super) fn run(command: TokenCommand) -> Result<(), ClientError> {
             console::result(inspect::report(&token, unix_now())?.trim_end())?;
         }
         TokenCommand::Restrict(args) => {
-            let token = args.token.read()?;
             let restriction = Restriction {
                 max_upload_mb: args.max_mb,
                 valid_for: args.valid_for,
                 max_uses: args.max_uses,
                 service: args.service,
             };
+            if restriction == Restriction::default() {
+                return Err(TokenError::NoRestriction.into());
+            }
+            let token = args.token.read()?;
             let terms = TokenTerms::of(&token.macaroon);
             let caveats = restriction.caveats(&terms, unix_now(), restrict::delegate()).map_err(TokenError::from)?;
             let narrower = token.macaroon.attenuate(&caveats).map_err(TokenError::from)?;

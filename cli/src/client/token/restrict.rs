@@ -20,7 +20,7 @@ pub(super) struct Restriction {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WouldWiden {
     /// Larger files than the token.
-    #[error("the token is for files of at most {0} MB")]
+    #[error("the token is for files of at most {0} MiB")]
     MaxMb(u64),
     /// More uploads than the token.
     #[error("the token is for at most {0} uploads")]

@@ -62,9 +62,9 @@ impl TokenTerms {
     pub fn summary(&self) -> String {
         let mb = self.max_upload_mb();
         let files = match self.max_uses() {
-            Some(1) => format!("one file of at most {mb} MB"),
-            Some(n) => format!("{n} files of at most {mb} MB each"),
-            None => format!("any number of files of at most {mb} MB each"),
+            Some(1) => format!("one file of at most {mb} MiB"),
+            Some(n) => format!("{n} files of at most {mb} MiB each"),
+            None => format!("any number of files of at most {mb} MiB each"),
         };
         let until = self.service_names().filter_map(|name| self.valid_until(name)).min();
         let until = until.map(|at| format!(", until {}", units::time(at))).unwrap_or_default();
@@ -94,10 +94,10 @@ mod tests {
         let terms = TokenTerms::of(&macaroon);
         assert_eq!(terms.services().collect::<Vec<_>>(), ["sphinx_meme:0"]);
         assert_eq!(terms.capabilities("sphinx_meme"), Some("large_upload"));
-        assert_eq!(terms.summary(), "any number of files of at most 500 MB each, until 2100-01-01T00:00:00Z");
+        assert_eq!(terms.summary(), "any number of files of at most 500 MiB each, until 2100-01-01T00:00:00Z");
 
         let narrower = macaroon.attenuate(&["large_upload_max_mb=3".into(), "large_upload_max_uses=1".into()]).unwrap();
-        assert_eq!(TokenTerms::of(&narrower).summary(), "one file of at most 3 MB, until 2100-01-01T00:00:00Z");
+        assert_eq!(TokenTerms::of(&narrower).summary(), "one file of at most 3 MiB, until 2100-01-01T00:00:00Z");
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
         let terms = TokenTerms::from_caveats(&["services=a:0,b:1"]);
         assert_eq!(terms.max_upload_bytes(), 32 * 1_048_576);
         assert_eq!(terms.service_names().collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(terms.summary(), "any number of files of at most 32 MB each");
+        assert_eq!(terms.summary(), "any number of files of at most 32 MiB each");
 
         let timed = TokenTerms::from_caveats(&["services=a", "a_valid_until=9", "expiration=5000"]);
         assert_eq!((timed.valid_until("a"), timed.valid_until("b")), (Some(5), Some(5)));

@@ -33,15 +33,17 @@ pub(super) enum Next {
     Fail,
     LogInAgain,
     TakePaidRoute,
-    TryLater { asked_for: Option<Duration> },
+    TryLater { max_retries: u32, asked_for: Option<Duration> },
 }
 
 /// What to do after `error` on `route`.
 pub(super) fn next(error: &ClientError, route: Route, has_logged_in_again: bool) -> Next {
-    let later = Next::TryLater { asked_for: None };
+    let later = Next::TryLater { max_retries: retry::MAX_RETRIES, asked_for: None };
     match error {
         ClientError::Purchase(PurchaseError::InUse) => later,
-        ClientError::Api(error) if retry::is_passing(error) => Next::TryLater { asked_for: retry::asked_for(error) },
+        ClientError::Api(error) if retry::is_passing(error) => {
+            Next::TryLater { max_retries: retry::max_retries(error), asked_for: retry::asked_for(error) }
+        }
         ClientError::Api(ApiError::Refused(refusal)) => match (refusal.status, route) {
             // Most likely the login ended during a long upload.
             (StatusCode::UNAUTHORIZED, _) if !has_logged_in_again => Next::LogInAgain,
@@ -94,7 +96,7 @@ mod tests {
 
     #[test]
     fn after_an_error() {
-        let later = Next::TryLater { asked_for: None };
+        let later = Next::TryLater { max_retries: 6, asked_for: None };
         for (status, route, has_logged_in_again, expected) in [
             (401, Route::Free, false, Next::LogInAgain),
             (401, Route::Paid, true, Next::Fail),

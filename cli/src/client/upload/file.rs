@@ -1,7 +1,7 @@
 //! The file that is to be uploaded.
 
 use std::{
-    fs::{File, Metadata},
+    fs::{self, File, Metadata},
     io::{self, Read},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -74,11 +74,12 @@ impl LocalFile {
 
     fn hash(path: PathBuf) -> Result<Self, FileError> {
         let io = |cause| FileError::Io { path: path.clone(), cause };
-        let mut file = File::open(&path).map_err(io)?;
-        let before = file.metadata().map_err(io)?;
-        if !before.is_file() {
+        // Looked at first: to open a pipe would wait until somebody writes into it.
+        if !fs::metadata(&path).map_err(io)?.is_file() {
             return Err(FileError::NotRegular { path });
         }
+        let mut file = File::open(&path).map_err(io)?;
+        let before = file.metadata().map_err(io)?;
         if before.len() == 0 {
             return Err(FileError::Empty { path });
         }
@@ -141,8 +142,6 @@ impl LocalFile {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[tokio::test]
@@ -166,6 +165,9 @@ mod tests {
         let path = dir.path().join("a");
         assert!(matches!(LocalFile::open(&path).await, Err(FileError::Io { .. })));
         assert!(matches!(LocalFile::open(dir.path()).await, Err(FileError::NotRegular { .. })));
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert!(matches!(LocalFile::open(&pipe).await, Err(FileError::NotRegular { .. })));
         fs::write(&path, "").unwrap();
         assert!(matches!(LocalFile::open(&path).await, Err(FileError::Empty { .. })));
         fs::write(&path, "abc").unwrap();

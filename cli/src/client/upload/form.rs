@@ -5,7 +5,7 @@ use rand::RngCore;
 use reqwest::Body;
 use serde_json::Value;
 
-use crate::client::api::UploadBody;
+use crate::client::api::{Media, UploadBody};
 
 /// What the uploader says of the file; what is left out gets the server's defaults.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -42,6 +42,24 @@ impl Details {
         }
     }
 
+    /// These, and what is said of a stored file where they say nothing.
+    #[must_use]
+    pub fn or_stored(self, stored: &Media) -> Self {
+        let text = |member: &str| stored.json[member].as_str().map(str::to_owned);
+        let tags = || stored.json["tags"].as_array().into_iter().flatten();
+        Self {
+            name: self.name.or_else(|| text("name")),
+            description: self.description.or_else(|| text("description")),
+            tags: if self.tags.is_empty() {
+                tags().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+            } else {
+                self.tags
+            },
+            price: self.price.or_else(|| stored.json["price"].as_i64()),
+            public: self.public || stored.public,
+        }
+    }
+
     /// Which of these, normalised, a stored file's JSON says otherwise.
     pub fn unlike(&self, stored: &Value) -> Vec<&'static str> {
         let is_text =
@@ -54,6 +72,21 @@ impl Details {
             ("public", !self.public || stored["public"] == true),
         ];
         is_same.into_iter().filter(|(_, is_same)| !is_same).map(|(member, _)| member).collect()
+    }
+
+    /// The `members` of these as the server takes a change.
+    pub fn change(&self, members: &[&'static str]) -> Value {
+        let value = |member: &&'static str| {
+            let value = match *member {
+                "name" => self.name.clone().into(),
+                "description" => self.description.clone().into(),
+                "tags" => self.tags.clone().into(),
+                "price" => self.price.into(),
+                _ => self.public.into(),
+            };
+            ((*member).to_owned(), value)
+        };
+        members.iter().map(value).collect::<serde_json::Map<_, _>>().into()
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -103,9 +136,10 @@ fn around_file(details: &Details, filename: &str, boundary: &str) -> (String, St
     (head, format!("\r\n--{boundary}--\r\n"))
 }
 
-/// As browsers write names in forms.
+/// As browsers write names in forms, but without other control characters, which no header may hold.
 fn escape(name: &str) -> String {
-    name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
+    let name = name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A");
+    name.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The content type by the end of the name, for the kinds that people share most.
@@ -148,7 +182,7 @@ mod tests {
 
     #[test]
     fn fields_stand_before_the_file() {
-        let (head, tail) = around_file(&Details { public: true, ..details() }, "a\"\r\nb.PNG", "BOUNDARY");
+        let (head, tail) = around_file(&Details { public: true, ..details() }, "a\"\r\nb\u{1b}.PNG", "BOUNDARY");
         insta::assert_snapshot!(format!("{head}FILE{tail}").replace("\r\n", "\n"), @r#"
         --BOUNDARY
         Content-Disposition: form-data; name="name"
@@ -197,6 +231,22 @@ mod tests {
         ] {
             assert_eq!(other.unlike(&stored), unlike, "{other:?}");
         }
+        let other = Details { price: Some(4), public: true, ..details() };
+        assert_eq!(
+            other.change(&other.unlike(&stored)),
+            serde_json::json!({"price": 4, "public": true}),
+            "and nothing else is said of it"
+        );
+        assert_eq!(details().change(&["name", "tags"]), serde_json::json!({"name": "a b", "tags": ["x", "y"]}));
+    }
+
+    #[test]
+    fn what_is_not_said_stays_as_it_is_stored() {
+        let json = serde_json::json!({"muid": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "name": "n", "description": "d", "tags": ["t"], "price": 9, "public": true});
+        let stored: Media = serde_json::from_value(json.clone()).unwrap();
+        assert!(Details::default().or_stored(&stored).unlike(&json).is_empty());
+        let said = Details { name: Some("a".into()), tags: vec!["b".into()], ..Details::default() }.or_stored(&stored);
+        assert_eq!((said.name.as_deref(), said.tags[0].as_str(), said.price), (Some("a"), "b", Some(9)));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `sluice upload`.
 //!
-//! A file of up to 32 MB goes to the free route first; when that takes less, or the file is larger, to the paid one. On
-//! the paid route every attempt begins with a look at what the server has: a file whose answer was lost is not sent
-//! again, and nothing is ever paid for a file that is stored for this owner already.
+//! A file of up to 32 MB goes to the free route first; when that takes less, or the file is larger, to the paid one.
+//! Every attempt begins with a look at what the server has: a file that is stored for this owner already, perhaps by an
+//! attempt whose answer was lost, is neither sent nor paid again. What the user says of it now is changed; what the user
+//! does not say stays, so that none loses its price or its readers unnoticed.
 
 mod choice;
 mod file;
@@ -13,7 +14,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use reqwest::StatusCode;
 use secp256k1::SecretKey;
-use sluice_common::{muid::Muid, secret::Secret};
+use sluice_common::secret::Secret;
 
 pub use self::file::FileError;
 use self::{
@@ -29,7 +30,6 @@ use super::{
     purchase::{PaymentArgs, Purchase, PurchaseError},
     retry::Backoff,
     state::{self, SavedToken, State},
-    token::TokenTerms,
     units,
 };
 
@@ -56,8 +56,8 @@ pub struct UploadArgs {
 }
 
 /// Uploads, and prints the muid and a link.
-pub(super) async fn run(mut args: UploadArgs) -> Result<(), ClientError> {
-    args.details = args.details.normalised();
+pub(super) async fn run(args: UploadArgs) -> Result<(), ClientError> {
+    let details = args.details.clone().normalised();
     let state = State::open(args.server.state.dir.clone())?;
     let key = match &args.server.key {
         Some(path) => state::read_key(path)?,
@@ -66,8 +66,18 @@ pub(super) async fn run(mut args: UploadArgs) -> Result<(), ClientError> {
     let api = Api::new(&args.server.server)?;
     let file = LocalFile::open(&args.file).await?;
     let route = Route::first_for(file.len(), args.paid);
-    let mut upload =
-        Upload { args: &args, state, key, api, file, route, jwt: None, has_logged_in_again: false, has_bought: false };
+    let mut upload = Upload {
+        args: &args,
+        details,
+        state,
+        key,
+        api,
+        file,
+        route,
+        jwt: None,
+        has_logged_in_again: false,
+        has_bought: false,
+    };
     let media = upload.until_stored().await?;
     if args.json {
         console::result(&media.json)?;
@@ -77,26 +87,9 @@ pub(super) async fn run(mut args: UploadArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Why a file is not uploaded as it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// It is stored, and no saved token changes what is said of it without spending a use.
-    #[error(
-        "the server has stored this file for you already as {muid} ({link}), but says otherwise of it: {unlike}. Nothing \
-         was paid"
-    )]
-    StoredOtherwise {
-        /// The file.
-        muid: Muid,
-        /// Where it is downloaded.
-        link: String,
-        /// Which details differ.
-        unlike: String,
-    },
-}
-
 struct Upload<'a> {
     args: &'a UploadArgs,
+    details: Details,
     state: State,
     key: SecretKey,
     api: Api,
@@ -125,10 +118,10 @@ impl Upload<'_> {
                     console::note("too large for the free route: taking the paid one");
                     self.route = Route::Paid;
                 }
-                Next::TryLater { asked_for } => {
-                    let Some(pause) = backoff.next_pause(asked_for) else { return Err(error) };
-                    console::note(format_args!("{error}; trying again in {} s", pause.as_secs()));
-                    tokio::time::sleep(pause).await;
+                Next::TryLater { max_retries, asked_for } => {
+                    if !backoff.wait(&error, max_retries, asked_for).await {
+                        return Err(error);
+                    }
                 }
             }
         }
@@ -136,28 +129,50 @@ impl Upload<'_> {
 
     async fn attempt(&mut self) -> Result<Media, ClientError> {
         let caller = Caller { jwt: Some(self.jwt().await?), credential: None };
+        if let Some(media) = self.api.my_media(&caller, self.file.muid()).await? {
+            if self.can_be_read(&caller).await? {
+                return self.keep(&caller, media).await;
+            }
+            console::note("the server has stored this file for you already, but cannot read it: sending it again");
+            self.details = self.details.clone().or_stored(&media);
+        }
         match self.route {
-            Route::Free => self.send(if self.args.details.public { "public" } else { "file" }, &caller).await,
+            Route::Free => self.send(if self.details.public { "public" } else { "file" }, &caller).await,
             Route::Paid => self.attempt_paid(caller).await,
         }
     }
 
-    async fn attempt_paid(&mut self, mut caller: Caller) -> Result<Media, ClientError> {
-        let stored = self.api.my_media(&caller, self.file.muid()).await?;
-        let unlike = stored.as_ref().map(|media| self.args.details.unlike(&media.json));
-        if let (Some(media), Some([])) = (&stored, unlike.as_deref()) {
-            console::note("the server has stored this file for you already");
-            return Ok(media.clone());
+    /// Whether the server can read its copy: an upload takes the place of one that it cannot.
+    async fn can_be_read(&self, caller: &Caller) -> Result<bool, ApiError> {
+        let muid = self.file.muid().to_string();
+        // Its last byte will do.
+        match self.api.download(&["file", &muid], caller, self.file.len() - 1, &format!("\"{muid}\"")).await {
+            Ok(_) => Ok(true),
+            Err(ApiError::Refused(refusal)) if refusal.code == "file_unavailable" => Ok(false),
+            Err(error) => Err(error),
         }
-        let mut token = match (self.saved_token(stored.is_some()).await?, stored) {
-            (Some(token), _) => token,
-            (None, None) => self.buy().await?,
-            // Its bytes are stored and paid for: neither another payment nor a use for what is said of them.
-            (None, Some(media)) => {
-                let unlike = unlike.unwrap_or_default().join(", ");
-                let link = self.api.link(media.muid, media.public);
-                return Err(UploadError::StoredOtherwise { muid: media.muid, link, unlike }.into());
-            }
+    }
+
+    /// What the server has stored stays, with what is said of it now.
+    async fn keep(&self, caller: &Caller, stored: Media) -> Result<Media, ClientError> {
+        let whose = if stored.public { "public" } else { "for you alone" };
+        console::note(format_args!("the server has stored this file for you already ({whose}): not sent again"));
+        let unlike = self.details.unlike(&stored.json);
+        if unlike.is_empty() {
+            return Ok(stored);
+        }
+        let changed = self.api.change(caller, stored.muid, &self.details.change(&unlike)).await?;
+        for member in unlike {
+            let (before, now) = (&stored.json[member], &changed.json[member]);
+            console::note(format_args!("changed {member}: {now} (it was {before})"));
+        }
+        Ok(changed)
+    }
+
+    async fn attempt_paid(&mut self, mut caller: Caller) -> Result<Media, ClientError> {
+        let mut token = match self.saved_token().await? {
+            Some(token) => token,
+            None => self.buy().await?,
         };
         let last_uploading = token.uploading.replace(self.file.muid());
         self.state.save(&token)?;
@@ -175,14 +190,10 @@ impl Upload<'_> {
         answer
     }
 
-    /// A saved token that buys this upload, if there is such a one. Where the file is stored already, only one whose uses
-    /// are not counted: others were bought for other files.
-    async fn saved_token(&self, is_stored: bool) -> Result<Option<SavedToken>, ClientError> {
+    /// A saved token that buys this upload, if there is such a one.
+    async fn saved_token(&self) -> Result<Option<SavedToken>, ClientError> {
         for mut token in self.state.tokens()? {
             if token.server != self.api.server() || !token.may_buy() {
-                continue;
-            }
-            if is_stored && TokenTerms::of(&token.macaroon).max_uses().is_some() {
                 continue;
             }
             let caller = Caller { jwt: None, credential: token.credential() };
@@ -226,7 +237,7 @@ impl Upload<'_> {
     async fn send(&self, route: &str, caller: &Caller) -> Result<Media, ClientError> {
         let progress = Progress::new("uploading", 0, self.file.len());
         let stream = self.file.stream(progress.clone()).await?;
-        let form = form::form(&self.args.details, &self.file.name(), self.file.len(), stream);
+        let form = form::form(&self.details, &self.file.name(), self.file.len(), stream);
         let answer = progress.watch(STALLED_AFTER, self.api.upload(route, caller, form)).await;
         progress.clear();
         let media = answer.map_err(ApiError::from)??;
