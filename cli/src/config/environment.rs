@@ -5,7 +5,7 @@ use std::{ffi::OsString, fmt::Display, net::Ipv4Addr, str::FromStr};
 use sluice_common::secret::Secret;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{ConfigError, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
+use super::{ConfigError, Invalid, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
 
 /// Writes what `env` has over `settings`.
 pub(super) fn apply(
@@ -23,6 +23,9 @@ pub(super) fn apply(
     }
     set_some(&mut settings.gateway.database_url, env.parse("GATEWAY_DATABASE_URL")?);
 
+    if parts.has_gateway() {
+        resolve_headers(settings, &env)?;
+    }
     let backend = &mut settings.backend;
     if parts == Parts::Backend {
         // On every address, as sphinx-meme listens.
@@ -39,6 +42,20 @@ pub(super) fn apply(
     set_some(&mut backend.local_dir, env.text("LOCAL_DIR")?.map(Into::into));
     set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
     set(&mut backend.max_free_upload_size_mb, env.parse("MAX_FREE_UPLOAD_SIZE_MB")?);
+    Ok(())
+}
+
+/// Puts variables in their places in the headers of services.
+fn resolve_headers(settings: &mut Settings, env: &Environment<'_>) -> Result<(), ConfigError> {
+    let variable = |name: &str| env.0(name).and_then(|text| text.into_string().ok());
+    for service in &mut settings.services {
+        for (header, source) in &mut service.headers {
+            source.resolve(&variable).map_err(|variable| {
+                let (service, header) = (service.name.clone(), header.clone());
+                Invalid::HeaderVariable { service, header, variable }
+            })?;
+        }
+    }
     Ok(())
 }
 
