@@ -125,6 +125,26 @@ mod tests {
     }
 
     #[test]
+    fn the_host_of_a_target_is_the_host_unless_another_is_named() {
+        let host = |target: &str, named: Option<&str>| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.set_uri(target.parse().unwrap());
+            if let Some(named) = named {
+                request.insert_header("host", named).unwrap();
+            }
+            normalise_target(&mut request).unwrap();
+            request.headers.get("host").map(|host| host.to_str().unwrap().to_owned())
+        };
+        assert_eq!(host("https://a.example:1/x", None).as_deref(), Some("a.example:1"));
+        assert_eq!(
+            host("https://a.example/x", Some("b.example")).as_deref(),
+            Some("b.example"),
+            "it is forwarded, too"
+        );
+        assert_eq!(host("/x", None), None);
+    }
+
+    #[test]
     fn a_server_behind_sees_logins_and_credentials_only_where_it_sells() {
         let forwarded = |forwards_credential| {
             let mut request = RequestHeader::build("GET", b"/", None).unwrap();

@@ -6,8 +6,13 @@
 mod behind;
 mod client;
 mod floods;
+mod grpc;
 mod ledger;
+mod plugin;
 mod postgres;
+mod prices;
+mod streams;
+mod upstreams;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
