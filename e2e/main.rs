@@ -16,4 +16,5 @@ mod login;
 mod memory;
 mod paid_upload;
 mod payments;
+mod prices;
 mod single_use;

@@ -67,7 +67,8 @@ pub enum Rule {
 pub enum Cost {
     /// Nothing.
     Free,
-    /// Nothing, but it asks for the price of what another method of its path costs.
+    /// Nothing, but it asks for the price of what another method of its path costs. Only of a path that is named in full:
+    /// among those of a prefix it is more likely to want what stands there.
     Question,
     /// A token, which is sold to who has none.
     Token,
@@ -100,6 +101,11 @@ impl HostPattern {
 }
 
 impl PathPattern {
+    /// Whether a normalised path is this one.
+    fn is(&self, path: &str) -> bool {
+        matches!(self, Self::Exact(exact) if exact == path)
+    }
+
     /// Whether a normalised path is one of these.
     pub fn covers(&self, path: &str) -> bool {
         match self {
@@ -134,7 +140,7 @@ impl Access {
             Rule::Protect(protected) if is_one_of(protected) => Cost::Token,
             Rule::Protect(protected) => {
                 let asks = [Method::GET, Method::HEAD].contains(method);
-                let is_protected = asks && protected.iter().any(|one| one.path.covers(path));
+                let is_protected = asks && protected.iter().any(|one| one.path.is(path));
                 if is_protected { Cost::Question } else { Cost::Free }
             }
         }
@@ -245,7 +251,7 @@ mod tests {
     fn what_costs_is_said_either_way_round() {
         let protect = Access {
             auth_only: all(&["GET /stream*", "POST /file/status"]),
-            ..Access::protect(all(&["POST /file*", "GET /report", "/any"]))
+            ..Access::protect(all(&["POST /file", "POST /file/*", "GET /report", "/any"]))
         };
         let free = Access { rule: Rule::Free(all(&["GET /", "/ping"])), auth_only: all(&["/ping/live"]) };
         for (access, method, path, cost) in [
@@ -254,6 +260,7 @@ mod tests {
             (&protect, "POST", "/file/status", Cost::TokenUnsold),
             (&protect, "GET", "/file", Cost::Question),
             (&protect, "HEAD", "/file", Cost::Question),
+            (&protect, "GET", "/file/x", Cost::Free),
             (&protect, "PUT", "/file", Cost::Free),
             (&protect, "GET", "/report", Cost::Token),
             (&protect, "HEAD", "/report", Cost::Token),

@@ -143,7 +143,7 @@ impl Paywall {
         let offer = self.offer(id);
         if !offer.price.is_by_size() {
             // All tokens of this price hold the same: who has a smaller one made it smaller.
-            return too_large(asked.headers, token.max_upload_bytes()).map(Decision::Refuse);
+            return too_large(asked, false, token.max_upload_bytes()).map(Decision::Refuse);
         }
         let declared = match Declared::read(&asked.head()) {
             Ok(declared) => declared,
@@ -208,14 +208,7 @@ fn purchase(offer: &Offer, asked: &Asked<'_>) -> Result<Purchase, Problem> {
     }
     let is_question = offer.access.cost(asked.method, asked.path) == Cost::Question;
     if !offer.price.is_by_size() {
-        // Elsewhere `size` is the server's own parameter, not ours.
-        let declared = if is_question { Declared::read(&asked.head()).ok() } else { None };
-        let bytes = declared.and_then(|declared| declared.beyond(offer.terms.max_upload_bytes()));
-        let too_large = match bytes {
-            Some(bytes) => Some(too_large_problem(offer.terms.max_upload_bytes(), bytes)),
-            None if is_question => None,
-            None => too_large(asked.headers, offer.terms.max_upload_bytes()),
-        };
+        let too_large = too_large(asked, is_question, offer.terms.max_upload_bytes());
         return too_large.map_or(Ok(Purchase { max_mib: None, path }), Err);
     }
     let declared = Declared::read(&asked.head()).map_err(size::SizeError::problem)?;
@@ -231,8 +224,14 @@ fn purchase(offer: &Offer, asked: &Asked<'_>) -> Result<Purchase, Problem> {
     Ok(Purchase { max_mib: Some(max_mib), path })
 }
 
-/// 413 if the declared length cannot hold a file within `max_upload_bytes`.
-fn too_large(headers: &HeaderMap, max_upload_bytes: u64) -> Option<Problem> {
-    let declared: u64 = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
-    limits::body_too_large(declared, max_upload_bytes).then(|| too_large_problem(max_upload_bytes, declared))
+/// 413 if what is declared cannot hold a file within `max_upload_bytes`, where the price does not depend on it.
+fn too_large(asked: &Asked<'_>, is_question: bool, max_upload_bytes: u64) -> Option<Problem> {
+    // Elsewhere `size` is the server's own parameter, not ours.
+    let head = Head { query: asked.query.filter(|_| is_question), ..asked.head() };
+    let file = Declared::read(&head).ok().and_then(|declared| declared.file()).filter(|file| *file > max_upload_bytes);
+    let body = || {
+        let declared: u64 = asked.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+        (!is_question && limits::body_too_large(declared, max_upload_bytes)).then_some(declared)
+    };
+    file.or_else(body).map(|bytes| too_large_problem(max_upload_bytes, bytes))
 }

@@ -77,6 +77,11 @@ impl Declared {
         }
     }
 
+    /// The file's own length, if it is declared.
+    pub(super) fn file(&self) -> Option<u64> {
+        self.file
+    }
+
     /// The smallest that the file can be.
     fn least(&self) -> Option<u64> {
         self.file.or(self.least_of_body())

@@ -209,6 +209,20 @@ async fn decides_from_the_headers_alone() {
 }
 
 #[tokio::test]
+async fn a_flat_price_is_not_asked_for_a_resumable_upload_that_no_token_holds() {
+    let paywall = paywall(vec![offer()]).await;
+    let good = bought(&keys(), &terms());
+    for (length, unpaid, paid) in [
+        ("4194304", "challenge no_credential at 1 sat", "forward Some(5) permitted"),
+        ("4194305", "413 too_large", "413 too_large"),
+    ] {
+        let headers = [("upload-length", length), ("content-length", "0")];
+        assert_eq!(decided(&paywall, "POST /largefile", &headers, None, NOW), unpaid);
+        assert_eq!(decided(&paywall, "POST /largefile", &headers, Some(&good), NOW), paid);
+    }
+}
+
+#[tokio::test]
 async fn the_first_service_that_matches_takes_a_request() {
     let hosts = |host: &str| Scope { hosts: vec![host.parse::<HostPattern>().unwrap()], ..Scope::default() };
     let named = |name: &str, scope: Scope, price_sat| Offer {

@@ -121,9 +121,10 @@ impl Api {
         Ok(verified.token)
     }
 
-    /// What the server sells an upload for: its challenge, and the price as it says it.
-    pub async fn challenge(&self) -> Result<(Challenge, Price), ApiError> {
-        let response = self.http.get(self.url(&["largefile"])).send().await.map_err(|cause| self.unreachable(cause))?;
+    /// What the server sells an upload of `size` bytes for: its challenge, and the price as it says it.
+    pub async fn challenge(&self, size: u64) -> Result<(Challenge, Price), ApiError> {
+        let request = self.http.get(self.url(&["largefile"])).query(&[("size", size)]);
+        let response = request.send().await.map_err(|cause| self.unreachable(cause))?;
         if response.status() != StatusCode::PAYMENT_REQUIRED {
             self.check(response).await?;
             return Err(ApiError::NotUnderstood("what it asks for an upload"));
