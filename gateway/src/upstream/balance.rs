@@ -29,6 +29,10 @@ use super::{Candidate, Peers, resolve};
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often a server is picked before one is taken that fails its check: other requests take turns meanwhile, so the same
+/// may come twice.
+const MAX_PICKS: usize = 64;
+
 /// How often names are looked up again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -69,7 +73,9 @@ impl Balancer {
     /// The addresses to try: the next in turn, then the others, then those that fail their check.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
         let all = self.servers.backends().get_backend();
-        let first = self.servers.select(b"", all.len());
+        // Also where all fail, not always the same.
+        let any = || self.servers.select_with(b"", MAX_PICKS, |_, _| true);
+        let first = self.servers.select(b"", MAX_PICKS).or_else(any);
         let is_ready = |server: &&Backend| self.servers.backends().ready(server);
         let (up, down): (Vec<_>, Vec<_>) =
             all.iter().filter(|server| Some(*server) != first.as_ref()).partition(is_ready);

@@ -40,7 +40,7 @@ pub struct Upstream {
     peers: Arc<Peers>,
     /// Where there is a choice, or a check.
     balancer: Option<Balancer>,
-    /// What servers see in the place of the client's `Host`: for each configured address, or one for all.
+    /// Of the configured addresses, as a `Host` header has them.
     hosts: Vec<HeaderValue>,
 }
 
@@ -68,11 +68,7 @@ impl Upstream {
         let authority = |address: &UpstreamAddress| {
             HeaderValue::try_from(address.authority(config.protocol)).or_err(InternalError, "an upstream's host")
         };
-        let hosts = match &config.host {
-            HostPolicy::Client => Vec::new(),
-            HostPolicy::Upstream => config.addresses.iter().map(authority).collect::<Result<_>>()?,
-            HostPolicy::Fixed(host) => vec![host.clone()],
-        };
+        let hosts = config.addresses.iter().map(authority).collect::<Result<_>>()?;
         let needs_balancer = config.addresses.len() > 1 || config.health_check.is_some();
         let peers = Arc::new(Peers { config, trusted, group: index as u64 + 1 });
         let balancer = if needs_balancer { Some(Balancer::start(Arc::clone(&peers)).await) } else { None };
@@ -112,7 +108,13 @@ impl Upstream {
             let target = request.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
             request.set_uri(target.parse::<Uri>().or_err(InternalError, "a rewritten path")?);
         }
-        if let Some(host) = self.hosts.get(candidate.of).or(self.hosts.first()) {
+        let host = match &config.host {
+            // HTTP/1.0 need not have one, and what goes on must.
+            HostPolicy::Client if request.headers.contains_key(HOST) => None,
+            HostPolicy::Client | HostPolicy::Upstream => self.hosts.get(candidate.of),
+            HostPolicy::Fixed(host) => Some(host),
+        };
+        if let Some(host) = host {
             request.insert_header(HOST, host.clone())?;
         }
         for (name, value) in &config.headers {
