@@ -4,7 +4,7 @@ CARGO_DENY_VERSION := 0.20.2
 # Tools go beside the build's own output, so that nothing of the user's is touched and `cargo clean` removes them.
 TOOLS := target/tools
 
-.PHONY: run test e2e test-lnd test-clients check bench deps deps-test
+.PHONY: run test e2e test-lnd test-clients test-api test-s3 check bench deps deps-test
 
 run: deps
 	cargo run --release --bin sluice -- up
@@ -25,6 +25,15 @@ test-lnd: deps
 test-clients: deps
 	cargo build --package sluice --bin sluice --examples
 	e2e/clients/run
+
+# Schemathesis against the media server and its OpenAPI document: two minutes.
+test-api: deps
+	e2e/schemathesis/run
+
+# The tests of the S3 store with a real Garage, which cargo installs first (a quarter of an hour). The others use an S3
+# server in their own process.
+test-s3: deps
+	e2e/s3/run
 
 check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 	cargo fmt --all --check

@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test says what is wrong by panicking")]
 
-#[path = "../gateway/tests/it/postgres.rs"]
-mod postgres;
+#[expect(dead_code, reason = "the media server's own tests use the rest")]
+#[path = "../backend/tests/it/s3_peer.rs"]
+mod s3_peer;
 mod support;
 
 mod command_line;
 mod crash;
+mod databases;
 mod downloads;
 mod early_answers;
 mod http2;
@@ -17,4 +19,5 @@ mod memory;
 mod paid_upload;
 mod payments;
 mod prices;
+mod s3;
 mod single_use;

@@ -3,13 +3,11 @@
 use std::fs;
 
 use serde_json::Value;
+use sluice_testing::postgres;
 use sqlx::{Connection, PgConnection};
 use tokio::process::Command;
 
-use crate::{
-    postgres,
-    support::{Sluice, eventually},
-};
+use crate::support::{Sluice, eventually};
 
 impl Sluice {
     /// What `sluice payments` prints of this one's ledger.
@@ -86,7 +84,7 @@ async fn with_the_nodes_word_for_proof_what_the_wallet_was_paid_is_good() {
 
 #[tokio::test]
 async fn the_ledger_can_be_in_postgres_and_its_password_stands_in_no_log() {
-    let url = postgres::database().await.replace("postgres@", "postgres:hunter2hunter2@");
+    let url = postgres::database().replace("postgres@", "postgres:hunter2hunter2@");
     let sluice = Sluice::start_with(&format!("[gateway]\ndatabase_url = \"{url}\"")).await;
     sluice.is_secret("hunter2hunter2");
     let credential = sluice.buy().await;
@@ -105,7 +103,7 @@ async fn the_ledger_can_be_in_postgres_and_its_password_stands_in_no_log() {
 
 #[tokio::test]
 async fn who_only_reads_makes_no_tables() {
-    let url = postgres::database().await;
+    let url = postgres::database();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("sluice.toml");
     fs::write(&config, format!("[gateway]\ndatabase_url = \"{url}\"")).unwrap();

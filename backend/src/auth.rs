@@ -110,6 +110,12 @@ impl Caller {
         if caller.user.is_none() && caller.token.is_none() { Err(ApiError::LoginRequired) } else { Ok(caller) }
     }
 
+    /// The same, who must not have a login that may only read.
+    pub fn writing(app: &App, parts: &Parts) -> Result<Self, ApiError> {
+        let caller = Self::of(app, parts)?;
+        if caller.user.is_some_and(|user| user.readonly) { Err(ApiError::ReadonlyLogin) } else { Ok(caller) }
+    }
+
     /// As whom the caller owns files: the login's node first, then the credential.
     pub fn owners(&self) -> Vec<Owner> {
         let user = self.user.map(|user| Owner::node(&user.key));

@@ -2,9 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, network::Network, secret::Secret};
+use sluice_common::{
+    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, network::Network,
+    secret::Secret,
+};
 
-use crate::auth::JwtKey;
+use crate::{
+    auth::JwtKey,
+    db::{PostgresConfig, Quota},
+    store::S3Config,
+};
 
 /// Everything that the media server is started with.
 #[derive(Debug, Clone)]
@@ -21,14 +28,31 @@ pub struct BackendConfig {
     pub store: StoreConfig,
     /// The limits of the upload routes that cost nothing.
     pub free_uploads: FreeUploads,
+    /// How much each owner may have.
+    pub quota: Quota,
     /// What the tokens for `/largefile` are checked against: the terms of the service that the gateway sells.
     pub terms: ServiceTerms,
     /// What tokens were minted under (`SLUICE_MASTER_KEYS`): the gateway's.
     pub master_keys: MasterKeys,
     /// The network that tokens were paid on.
     pub network: Network,
+    /// The nodes that may add templates; none: any that is logged in and may write.
+    pub template_uploaders: Option<Vec<NodeKey>>,
+    /// Looks up podcasts (`PODCAST_INDEX_KEY`, `PODCAST_INDEX_SECRET`); none: `/podcast` finds nothing.
+    pub podcast_index: Option<PodcastIndexConfig>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+}
+
+/// Who this server is to the Podcast Index.
+#[derive(Debug, Clone)]
+pub struct PodcastIndexConfig {
+    /// Where the API is: what stands before `/episodes/byfeedurl`.
+    pub base_url: String,
+    /// The API key; visible ASCII.
+    pub key: String,
+    /// What belongs to the key.
+    pub secret: Secret<String>,
 }
 
 /// Where the rows are.
@@ -39,6 +63,8 @@ pub enum DatabaseConfig {
         /// Its path.
         path: PathBuf,
     },
+    /// PostgreSQL, which several media servers can share.
+    Postgres(PostgresConfig),
 }
 
 /// Where the bytes are.
@@ -51,6 +77,32 @@ pub enum StoreConfig {
         /// Seals what is stored from now on and opens what it sealed (`LOCAL_ENCRYPTION_KEY`). None: files lie open.
         encryption_key: Option<Secret<[u8; 32]>>,
     },
+    /// A bucket of an S3 server.
+    S3 {
+        /// Which, and how it is talked to.
+        s3: Box<S3Config>,
+        /// Whether what is stored from now on is sealed. It needs a key.
+        seal: bool,
+        /// Seals, and opens what it sealed (`LOCAL_ENCRYPTION_KEY`).
+        encryption_key: Option<Secret<[u8; 32]>>,
+    },
+}
+
+impl StoreConfig {
+    /// Opens what was sealed.
+    pub fn encryption_key(&self) -> Option<&Secret<[u8; 32]>> {
+        match self {
+            Self::Local { encryption_key, .. } | Self::S3 { encryption_key, .. } => encryption_key.as_ref(),
+        }
+    }
+
+    /// Whether what is stored from now on is sealed.
+    pub fn seals(&self) -> bool {
+        match self {
+            Self::Local { encryption_key, .. } => encryption_key.is_some(),
+            Self::S3 { seal, encryption_key, .. } => *seal && encryption_key.is_some(),
+        }
+    }
 }
 
 /// How long the server waits for what.

@@ -12,10 +12,19 @@ use sluice_common::{
     problem::{self, Problem},
 };
 
-use crate::{auth::InvalidLogin, db::DbError, download::DownloadError, login::AnswerError, upload::UploadError};
+use crate::{
+    auth::InvalidLogin, db::DbError, download::DownloadError, legacy::LegacyError, login::AnswerError,
+    pictures::PictureError, podcast::PodcastError, upload::UploadError,
+};
 
 /// How long a client should wait for an upload of its token that is under way, in seconds.
 const RETRY_AFTER_SECS: u16 = 2;
+
+/// How long a client should wait for a database that is away, in seconds.
+const RETRY_AFTER_DATABASE_SECS: u16 = 5;
+
+/// How long a client should wait for a store that is away, in seconds.
+const STORE_RETRY_AFTER_SECS: u16 = 10;
 
 /// Why a genuine token stores nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +112,29 @@ pub enum ApiError {
     /// No such file, or none that the caller may know of.
     #[error("no such file")]
     NoSuchFile,
+    /// The file is to be deleted by now, and will be.
+    #[error("the file has expired")]
+    FileExpired,
+    /// The path cannot be read.
+    #[error("the path is not UTF-8, percent-encoded")]
+    InvalidPath,
+    /// The query cannot be read.
+    #[error("the query: {0}")]
+    InvalidQuery(&'static str),
+    /// What is to change is neither JSON nor a form.
+    #[error("send what is to change as application/json or application/x-www-form-urlencoded")]
+    UnsupportedMediaType,
+    /// What is to change cannot be read.
+    #[error(
+        "what is to change must be an object of `name`, `description`, `price`, `tags`, `ttl` and `public`, each of its type"
+    )]
+    MalformedChange,
+    /// The caller may not add templates.
+    #[error("this node may add no templates here")]
+    TemplatesNotAllowed,
+    /// No thumbnail can be made.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
     /// No such route.
     #[error("no such route")]
     NoSuchRoute,
@@ -121,9 +153,15 @@ pub enum ApiError {
     /// The file cannot be read.
     #[error(transparent)]
     Download(#[from] DownloadError),
+    /// There is no episode of the podcast.
+    #[error(transparent)]
+    Podcast(#[from] PodcastError),
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// The server has started, and its database is not there yet.
+    #[error("the server is starting: its database is not there yet")]
+    Waiting,
     /// A login could not be signed.
     #[error("a login could not be signed: {0}")]
     SignLogin(#[from] jsonwebtoken::errors::Error),
@@ -144,6 +182,10 @@ impl ApiError {
     fn to_problem(&self) -> Problem {
         let (status, code) = match self {
             Self::Upload(error) => return error.to_problem(),
+            Self::Download(DownloadError::Store(error)) if error.is_away() => {
+                return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_away")
+                    .detail("the file cannot be read now; ask again later");
+            }
             Self::Download(_) => {
                 return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "file_unavailable")
                     .detail("the file cannot be read now");
@@ -152,6 +194,17 @@ impl ApiError {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable")
                     .detail("the database cannot be asked now");
             }
+            Self::Podcast(error) => match error {
+                PodcastError::NotConfigured => (StatusCode::NOT_FOUND, "podcasts_not_configured"),
+                PodcastError::InvalidUrl => (StatusCode::BAD_REQUEST, "invalid_query"),
+                PodcastError::NoEpisode => (StatusCode::NOT_FOUND, "no_such_episode"),
+                PodcastError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "podcasts_busy"),
+                _ => {
+                    return Problem::new(StatusCode::BAD_GATEWAY, "podcast_index_unavailable")
+                        .detail("the Podcast Index cannot be asked now");
+                }
+            },
+            Self::Waiting => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::SignLogin(_) => return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::LoginRequired => (StatusCode::UNAUTHORIZED, "login_required"),
             Self::InvalidLogin(_) => (StatusCode::UNAUTHORIZED, "invalid_login"),
@@ -169,6 +222,13 @@ impl ApiError {
             Self::WrongBuyer => (StatusCode::UNAUTHORIZED, "wrong_buyer"),
             Self::NotSignedByOwner => (StatusCode::UNAUTHORIZED, "not_signed_by_owner"),
             Self::NoSuchFile => (StatusCode::NOT_FOUND, "no_such_file"),
+            Self::FileExpired => (StatusCode::GONE, "file_expired"),
+            Self::InvalidPath => (StatusCode::BAD_REQUEST, "invalid_path"),
+            Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::MalformedChange => (StatusCode::UNPROCESSABLE_ENTITY, "malformed_change"),
+            Self::TemplatesNotAllowed => (StatusCode::FORBIDDEN, "templates_not_allowed"),
+            Self::Picture(error) => (error.status(), error.code()),
             Self::NoSuchRoute => (StatusCode::NOT_FOUND, "no_such_route"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
@@ -185,18 +245,49 @@ impl ApiError {
 
     /// Whether it is our fault, and nobody logged it yet.
     fn is_internal(&self) -> bool {
-        matches!(self, Self::Download(_) | Self::Db(_) | Self::SignLogin(_))
+        use PodcastError::{Answer, AnswerTooLong, Refused, Unreachable};
+        matches!(
+            self,
+            Self::Download(_)
+                | Self::Db(_)
+                | Self::SignLogin(_)
+                | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
+        )
     }
 
     /// A header that goes with it.
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::Blocked(Blocked::UploadInProgress) => Some((RETRY_AFTER, RETRY_AFTER_SECS.into())),
+            Self::Download(DownloadError::Store(error)) | Self::Upload(UploadError::Store(error))
+                if error.is_away() =>
+            {
+                Some((RETRY_AFTER, STORE_RETRY_AFTER_SECS.into()))
+            }
             Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
+            Self::Picture(PictureError::Busy) | Self::Podcast(PodcastError::Busy) => {
+                Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))
+            }
+            Self::Waiting => Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into())),
+            Self::Db(error) | Self::Upload(UploadError::Db(error)) if error.is_away() => {
+                Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into()))
+            }
             Self::RangeNotSatisfiable { size } => {
                 Some((CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}")).ok()?))
             }
             _ => None,
+        }
+    }
+}
+
+impl From<LegacyError> for ApiError {
+    fn from(error: LegacyError) -> Self {
+        match error {
+            // The start has named it in the log.
+            LegacyError::Missing => Self::NoSuchFile,
+            LegacyError::Db(error) => Self::Db(error),
+            LegacyError::Store(error) => Self::Download(error.into()),
+            error => Self::Download(DownloadError::Legacy(error)),
         }
     }
 }

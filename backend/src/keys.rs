@@ -7,7 +7,7 @@ use sluice_common::{
 };
 
 use crate::{
-    config::{BackendConfig, StoreConfig},
+    config::BackendConfig,
     db::{Database, DbError},
     upload::SealingKey,
 };
@@ -23,11 +23,13 @@ pub enum KeysError {
     Db(#[from] DbError),
 }
 
-/// Refuses to go on without a key that rows depend on, then notes that all of the configured keys are in use.
+/// Refuses to go on without a key that rows depend on, then notes that the configured keys are in use: all but one for
+/// sealing that seals nothing.
 pub async fn check(db: &dyn Database, config: &BackendConfig) -> Result<(), KeysError> {
     let configured = configured(config);
     check_in_use(db.keys_in_use().await?, &configured)?;
-    for key in &configured {
+    let in_use = configured.iter().filter(|key| config.store.seals() || key.name != SEALING_KEY);
+    for key in in_use {
         db.note_key(key).await?;
     }
     Ok(())
@@ -35,12 +37,13 @@ pub async fn check(db: &dyn Database, config: &BackendConfig) -> Result<(), Keys
 
 /// The keys of a media server.
 pub fn configured(config: &BackendConfig) -> Vec<KeyUse> {
-    let StoreConfig::Local { encryption_key, .. } = &config.store;
     let jwt = KeyUse::of("JWT_KEY", config.jwt_key.expose(), "sluice v1 JWT key fingerprint");
-    let encryption =
-        encryption_key.iter().map(|key| KeyUse::of("LOCAL_ENCRYPTION_KEY", key.expose(), SEALING_KEY_FINGERPRINT));
+    let encryption = config.store.encryption_key().into_iter();
+    let encryption = encryption.map(|key| KeyUse::of(SEALING_KEY, key.expose(), SEALING_KEY_FINGERPRINT));
     KeyUse::of_master_keys(&config.master_keys).chain([jwt]).chain(encryption).collect()
 }
+
+const SEALING_KEY: &str = "LOCAL_ENCRYPTION_KEY";
 
 const SEALING_KEY_FINGERPRINT: &str = "sluice v1 sealing key fingerprint";
 

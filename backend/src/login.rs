@@ -15,6 +15,7 @@ use sluice_common::{
     secret::Secret,
 };
 use time::{Duration, OffsetDateTime};
+use utoipa::ToSchema;
 
 use crate::auth::JwtKey;
 
@@ -32,7 +33,7 @@ pub struct Challenges {
 }
 
 /// What `GET /ask` answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Challenge {
     /// Tells the server which challenge an answer is to.
     pub id: String,

@@ -3,48 +3,80 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, MatchedPath, Request},
     middleware::{Next, from_fn, from_fn_with_state},
     response::Response,
-    routing::{get, post},
+    routing::get,
 };
 use http::header::CACHE_CONTROL;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     cache::CachePolicy,
+    config::BackendConfig,
     error::ApiError,
-    routes::{ask, file, largefile, media, mymedia, ping, public, verify},
-    state::App,
+    openapi::ApiDocument,
+    routes::{
+        ask, file, largefile, media, mymedia,
+        openapi::{self, Document},
+        ping, podcast, public, purchase, search, template, verify,
+    },
+    state::{App, drains},
     upload::drain::drain_unread,
 };
 
 /// The largest form that is no upload, in bytes.
 const MAX_FORM_BYTES: usize = 16 * 1_024;
 
-/// All routes. HEAD works wherever GET does.
+/// All routes, and the OpenAPI document of them. HEAD works wherever GET does.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(ApiDocument::openapi())
+        .routes(routes!(ask::get))
+        .routes(routes!(verify::post))
+        .routes(routes!(search::get))
+        .routes(routes!(file::post))
+        .routes(routes!(file::upload))
+        .routes(routes!(file::get))
+        .routes(routes!(public::post))
+        .routes(routes!(public::get))
+        .routes(routes!(template::post))
+        .routes(routes!(template::get))
+        .routes(routes!(template::list))
+        .routes(routes!(largefile::get, largefile::post))
+        .routes(routes!(media::get))
+        .routes(routes!(mymedia::list))
+        .routes(routes!(mymedia::get, mymedia::put, mymedia::delete))
+        .routes(routes!(purchase::put))
+        .routes(routes!(podcast::get))
+        .routes(routes!(ping::get))
+        .routes(routes!(openapi::get))
+}
+
+/// The whole server.
 pub fn router(app: Arc<App>) -> Router {
     let drains = app.drains();
-    Router::new()
-        .route("/ask", get(ask::get))
-        .route("/verify", post(verify::post))
-        .route("/file", post(file::post))
-        .route("/upload", post(file::post))
-        .route("/file/{name}", get(file::get))
-        .route("/public", post(public::post))
-        .route("/public/{muid}", get(public::get))
-        .route("/largefile", get(largefile::get).post(largefile::post))
-        .route("/media/{muid}", get(media::get))
-        .route("/mymedia", get(mymedia::list))
-        .route("/mymedia/{muid}", get(mymedia::get))
-        .route("/ping", get(ping::get))
+    let (routes, document) = routes().split_for_parts();
+    routes
         .fallback(async || ApiError::NoSuchRoute)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         // Of extractors that collect a body; uploads are streamed and counted.
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .layer(Extension(Document::new(&document)))
         .layer(from_fn_with_state(drains, drain_unread))
         .layer(from_fn(finish))
         .with_state(app)
+}
+
+/// What answers while the database was not reached yet.
+pub fn waiting(config: &BackendConfig) -> Router {
+    Router::new()
+        .route("/ping", get(ping::get))
+        .fallback(async || ApiError::Waiting)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn_with_state(drains(&config.terms, config.free_uploads), drain_unread))
+        .layer(from_fn(finish))
 }
 
 /// Logs the request by its route alone: paths hold media tokens, queries logins. What says nothing of caches is kept by

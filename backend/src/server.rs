@@ -1,5 +1,7 @@
 //! Starting the media server, serving, and stopping it.
 
+mod front;
+
 use std::{
     convert::Infallible,
     io,
@@ -12,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -21,18 +22,20 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinHandle},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+use self::front::Front;
 use crate::{
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    db::{DbError, SqliteDatabase},
+    db::{self, Database, DbError},
     keys::{self, KeysError},
+    legacy,
     router::router,
     state::App,
-    store::{BlobStore, LocalStore, StoreError},
+    store::{BlobStore, LocalStore, S3Store, StoreError},
     sweeper,
 };
 
@@ -48,6 +51,9 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 
 /// How long to wait when no connection can be taken, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a start waits for its store.
+const STORE_CHECK: Duration = Duration::from_secs(15);
 
 /// How long uploads that were cut off at the end may take to clean up.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -85,46 +91,142 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether the database is away, and may be there later.
+    fn is_away(&self) -> bool {
+        matches!(self, Self::Db(error) | Self::Keys(KeysError::Db(error)) if error.is_away())
+    }
+}
+
 impl Server {
     /// Opens database and store, checks the keys, and serves until `shutdown`. When it returns, it answers requests.
+    ///
+    /// A PostgreSQL database may be away: then all requests but `/ping` are answered 503 until it is there. What is wrong
+    /// with it then is logged, and ends the server.
     pub async fn start(config: BackendConfig, shutdown: CancellationToken) -> Result<Running, StartError> {
-        let DatabaseConfig::Sqlite { path } = &config.database;
-        let database = Arc::new(SqliteDatabase::open(path).await?);
-        let started = Self::start_with(Arc::clone(&database), config, shutdown).await;
-        if started.is_err() {
+        let database = match open_database(&config).await {
+            Err(error) if error.is_away() && matches!(config.database, DatabaseConfig::Postgres(_)) => {
+                tracing::warn!(%error, "the database cannot be reached; waiting for it, and answering 503 meanwhile");
+                None
+            }
+            database => Some(database?),
+        };
+        let started = Self::start_with(database.clone(), config, shutdown).await;
+        if let (Some(database), true) = (database, started.is_err()) {
             database.close().await;
         }
         started
     }
 
     async fn start_with(
-        database: Arc<SqliteDatabase>,
+        database: Option<Arc<dyn Database>>,
         config: BackendConfig,
         shutdown: CancellationToken,
     ) -> Result<Running, StartError> {
-        keys::check(&*database, &config).await?;
-        let StoreConfig::Local { dir, .. } = &config.store;
-        let store: Arc<dyn BlobStore> = Arc::new(LocalStore::open(dir)?);
-        store.check().await?;
+        let store = open_store(&config.store).await?;
         let listen = |cause| StartError::Listen { listen: config.listen, cause };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
 
-        let app = Arc::new(App::new(&config, Arc::clone(&database) as _, Arc::clone(&store)));
-        let sweeping = sweeper::run(Arc::clone(&app.db), store, config.timeouts.sweep, shutdown.clone());
-        let sweeper = tokio::spawn(sweeping);
+        let front = Arc::new(Front::new(&config));
+        let stop = shutdown.child_token();
+        let working = database.map(|database| Working::start(&config, database, Arc::clone(&store), &front, &stop));
         let task = tokio::spawn(async move {
-            let end = serve(listener, router(Arc::clone(&app)), config.timeouts, shutdown).await;
-            // Those whose client is gone, too: stored, or cut off and cleaned up.
-            if timeout_at(end.max(Instant::now() + CLEAN_UP), app.uploads.wait()).await.is_err() {
-                tracing::warn!("uploads were still under way at the end; the next start cleans up after them");
+            let working = async {
+                match working {
+                    None => Working::start_later(&config, store, &front, &stop).await,
+                    working => working,
+                }
+            };
+            let serving = serve(listener, Arc::clone(&front), config.timeouts, stop.clone());
+            if let (end, Some(working)) = tokio::join!(serving, working) {
+                working.end(end).await;
             }
-            // Ended by the same shutdown.
-            let _ = sweeper.await;
-            database.close().await;
         });
         Ok(Running { local_addr, task })
     }
+}
+
+/// Opens the database, and checks that all keys are there that it depends on.
+async fn open_database(config: &BackendConfig) -> Result<Arc<dyn Database>, StartError> {
+    let database = db::open(&config.database).await?;
+    if let Err(error) = keys::check(&*database, config).await {
+        database.close().await;
+        return Err(error.into());
+    }
+    Ok(database)
+}
+
+/// What works beside and behind the routes, once the database is there.
+struct Working {
+    app: Arc<App>,
+    background: TaskTracker,
+}
+
+impl Working {
+    /// Lets requests in and starts what works in the background until `stop`.
+    fn start(
+        config: &BackendConfig,
+        database: Arc<dyn Database>,
+        store: Arc<dyn BlobStore>,
+        front: &Front,
+        stop: &CancellationToken,
+    ) -> Self {
+        let app = Arc::new(App::new(config, database, store));
+        front.open(router(Arc::clone(&app)));
+        let background = TaskTracker::new();
+        let (db, store) = (Arc::clone(&app.db), Arc::clone(&app.store));
+        background.spawn(sweeper::run(db, store, config.timeouts.sweep, stop.clone()));
+        let (adopting, until) = (Arc::clone(&app), stop.clone());
+        background.spawn(async move { legacy::adopt_all(&adopting, &until).await });
+        background.close();
+        Self { app, background }
+    }
+
+    /// The same once the database, which is away, is there. None: there is nothing to wait for any more.
+    async fn start_later(
+        config: &BackendConfig,
+        store: Arc<dyn BlobStore>,
+        front: &Front,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
+        match stop.run_until_cancelled(front::wait_for_database(config)).await? {
+            Ok(database) => {
+                tracing::info!("the database is there; serving");
+                Some(Self::start(config, database, store, front, stop))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the database can be reached now, but not used");
+                stop.cancel();
+                None
+            }
+        }
+    }
+
+    /// Waits for uploads until `end` and a bit, and for the rest.
+    async fn end(self, end: Instant) {
+        // Those whose client is gone, too: stored, or cut off and cleaned up.
+        if timeout_at(end.max(Instant::now() + CLEAN_UP), self.app.uploads.wait()).await.is_err() {
+            tracing::warn!("uploads were still under way at the end; the next start cleans up after them");
+        }
+        self.background.wait().await;
+        self.app.db.close().await;
+    }
+}
+
+/// Opens the store and tries it. An S3 server that is away is no reason not to start: it may come back, and until then
+/// its files are answered with 503.
+async fn open_store(config: &StoreConfig) -> Result<Arc<dyn BlobStore>, StoreError> {
+    let store: Arc<dyn BlobStore> = match config {
+        StoreConfig::Local { dir, .. } => Arc::new(LocalStore::open(dir)?),
+        StoreConfig::S3 { s3, .. } => Arc::new(S3Store::new(s3)),
+    };
+    match timeout(STORE_CHECK, store.check()).await {
+        Ok(Err(error)) if error.is_away() => tracing::warn!(%error, "the store is away; starting all the same"),
+        Err(_) => tracing::warn!("the store does not answer; starting all the same"),
+        Ok(checked) => checked?,
+    }
+    Ok(store)
 }
 
 impl Running {
@@ -140,14 +242,14 @@ impl Running {
 }
 
 /// Takes connections until `shutdown`, then waits for what is under way on them. Says until when it would have waited.
-async fn serve(listener: TcpListener, router: Router, timeouts: Timeouts, shutdown: CancellationToken) -> Instant {
+async fn serve(listener: TcpListener, front: Arc<Front>, timeouts: Timeouts, shutdown: CancellationToken) -> Instant {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, _)) => {
                 let connection = Connection {
-                    router: router.clone(),
+                    front: Arc::clone(&front),
                     header_read: timeouts.header_read,
                     shutdown: shutdown.clone(),
                     abort: abort.clone(),
@@ -172,7 +274,7 @@ async fn serve(listener: TcpListener, router: Router, timeouts: Timeouts, shutdo
 }
 
 struct Connection {
-    router: Router,
+    front: Arc<Front>,
     header_read: Duration,
     /// No more requests; those under way go on.
     shutdown: CancellationToken,
@@ -186,10 +288,10 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let asked = Arc::new(AtomicBool::new(false));
         let service = service_fn({
-            let (router, asked) = (self.router, Arc::clone(&asked));
+            let (front, asked) = (self.front, Arc::clone(&asked));
             move |request: http::Request<Incoming>| {
                 asked.store(true, Ordering::Relaxed);
-                let router = router.clone();
+                let router = front.router();
                 async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
             }
         });

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use sluice_common::{keys::MasterKeys, l402::ServiceTerms, limits::FreeUploads, network::Network};
+use sluice_common::{
+    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network,
+};
 
 use crate::{
     auth::Logins,
-    config::{BackendConfig, StoreConfig},
-    db::Database,
+    config::{BackendConfig, DatabaseConfig},
+    db::{Content, Database},
     keys,
+    legacy::{self, LegacyError},
     login::Challenges,
+    pictures::Pictures,
+    podcast::PodcastIndex,
     store::BlobStore,
     upload::{
         SealingKey, Uploads,
@@ -41,15 +46,23 @@ pub struct App {
     pub master_keys: MasterKeys,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// The nodes that may add templates; none: any that is logged in and may write.
+    pub template_uploaders: Option<Vec<NodeKey>>,
+    /// Makes thumbnails.
+    pub pictures: Pictures,
+    /// Looks up podcasts.
+    pub podcasts: PodcastIndex,
+    /// Whether a file is public of which sphinx-meme did not know. Only said here: the database knows it too.
+    pub legacy_public: bool,
 }
 
 impl App {
     /// What the routes of a server with this configuration work on.
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
-        let StoreConfig::Local { encryption_key, .. } = &config.store;
-        let sealing_key = encryption_key.as_ref().map(keys::sealing_key);
+        let sealing_key = config.store.encryption_key().map(keys::sealing_key);
+        let seals_with = sealing_key.clone().filter(|_| config.store.seals());
         Self {
-            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), sealing_key.clone())),
+            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with).with_quota(config.quota)),
             db,
             store,
             sealing_key,
@@ -60,12 +73,29 @@ impl App {
             terms: config.terms.clone(),
             master_keys: config.master_keys.clone(),
             network: config.network,
+            template_uploaders: config.template_uploaders.clone(),
+            pictures: Pictures::default(),
+            podcasts: PodcastIndex::new(config.podcast_index.clone()),
+            legacy_public: match &config.database {
+                DatabaseConfig::Sqlite { .. } => false,
+                DatabaseConfig::Postgres(postgres) => postgres.legacy_public,
+            },
         }
+    }
+
+    /// The stored copy of a content.
+    pub async fn content(&self, muid: Muid) -> Result<Option<Content>, LegacyError> {
+        legacy::content(&*self.db, &*self.store, self.sealing_key.as_ref(), muid).await
     }
 
     /// The bounds on reading what is left of a body that was answered early.
     pub fn drains(&self) -> Drains {
-        let paid = self.terms.max_upload_mb.saturating_mul(sluice_common::limits::BYTES_PER_MB);
-        Drains::new(DrainLimits::for_uploads_of(paid.max(self.free_uploads.max_upload_bytes())))
+        drains(&self.terms, self.free_uploads)
     }
+}
+
+/// The bounds on reading what is left of a body, where uploads have these limits.
+pub(crate) fn drains(terms: &ServiceTerms, free_uploads: FreeUploads) -> Drains {
+    let paid = terms.max_upload_mb.saturating_mul(sluice_common::limits::BYTES_PER_MB);
+    Drains::new(DrainLimits::for_uploads_of(paid.max(free_uploads.max_upload_bytes())))
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use clap::Subcommand;
-use sluice_backend::db::{Database, DbError, SqliteDatabase};
+use sluice_backend::{
+    config::DatabaseConfig,
+    db::{self, Database, DbError, PostgresDatabase, PostgresState},
+};
 use sluice_common::{keys::KeyUse, network::Network, secret::Secret};
 use sluice_gateway::ledger::{LedgerDb, LedgerError, key_use::configured};
 
@@ -142,7 +145,7 @@ struct InUse {
 
 enum Kind {
     Gateway(Arc<dyn LedgerDb>),
-    Backend(SqliteDatabase),
+    Backend(Arc<dyn Database>),
 }
 
 /// The databases that are there, which are one alone where the parts run on two machines.
@@ -158,13 +161,17 @@ async fn databases(settings: &Settings) -> Result<Vec<InUse>, KeyUseError> {
         Err(DatabaseError::NoLedger(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    if let Some(path) = backend.sqlite_path().filter(|path| path.exists()) {
+    let has_backend = match settings.backend_database_config().map_err(RunError::from)? {
+        DatabaseConfig::Sqlite { path } => path.exists(),
+        DatabaseConfig::Postgres(config) => PostgresDatabase::look(&config).await? == PostgresState::Ours,
+    };
+    if has_backend {
         // No key depends on the network.
         let config = server::backend_config(settings, keys::master_keys(settings)?, Network::TestWallet)?;
         databases.push(InUse {
             name: "backend",
             configured: sluice_backend::keys::configured(&config),
-            kind: Kind::Backend(SqliteDatabase::open(path).await?),
+            kind: Kind::Backend(db::open(&config.database).await?),
         });
     }
     if databases.is_empty() {

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sluice_backend::{config::PodcastIndexConfig, store::S3Credentials};
 use sluice_common::{
     clock::unix_now,
     keys::{KeysError, MasterKey, MasterKeys},
@@ -13,7 +14,7 @@ use sluice_common::{
 };
 
 use crate::{
-    config::{KeySource, MasterKeySettings, Settings},
+    config::{KeySource, MasterKeySettings, S3Settings, Settings, StorageMode},
     files::{self, Existing},
 };
 
@@ -28,7 +29,11 @@ const MASTER_KEY: &str = "[l402] master_keys (SLUICE_MASTER_KEYS)";
 const WALLET_KEY: &str = "[lightning] wallet_key";
 const LND_MACAROON: &str = "[lightning] macaroon (LND_MACAROON_HEX, macdir)";
 const JWT_KEY: &str = "[backend] jwt_key (JWT_KEY)";
+const S3_ACCESS_KEY_ID: &str = "[backend.s3] access_key_id (AWS_ACCESS_KEY_ID, S3_KEY)";
+const S3_SECRET_ACCESS_KEY: &str = "[backend.s3] secret_access_key (AWS_SECRET_ACCESS_KEY, S3_SECRET)";
+const S3_SESSION_TOKEN: &str = "[backend.s3] session_token (AWS_SESSION_TOKEN)";
 const LOCAL_ENCRYPTION_KEY: &str = "[backend] local_encryption_key (LOCAL_ENCRYPTION_KEY)";
+const PODCAST_INDEX_SECRET: &str = "[backend] podcast_index_secret (PODCAST_INDEX_SECRET)";
 
 /// What is wrong with a key. Never says anything of the key itself.
 #[derive(Debug, thiserror::Error)]
@@ -162,9 +167,27 @@ pub fn lnd_macaroon(source: &KeySource) -> Result<Secret<Vec<u8>>, KeyError> {
     }
 }
 
-/// The key that files on disk are sealed with.
-pub fn local_encryption_key(settings: &Settings) -> Result<Secret<[u8; 32]>, KeyError> {
-    hex_key(LOCAL_ENCRYPTION_KEY, &settings.local_encryption_key())
+/// The key that stored files are sealed with. Where new ones are not, it need not be there.
+pub fn local_encryption_key(settings: &Settings) -> Result<Option<Secret<[u8; 32]>>, KeyError> {
+    match hex_key(LOCAL_ENCRYPTION_KEY, &settings.local_encryption_key()) {
+        Err(KeyError::Missing { .. }) if !settings.seals() && settings.backend.local_encryption_key.is_none() => {
+            Ok(None)
+        }
+        key => key.map(Some),
+    }
+}
+
+/// What the S3 server knows us by. Where no file is kept there, none of the settings is needed.
+pub fn s3_credentials(s3: &S3Settings) -> Result<S3Credentials, KeyError> {
+    let read_or_missing = |name, source: &Option<KeySource>| match source {
+        Some(source) => read(name, source),
+        None => Err(KeyError::Empty { name, place: "its value".to_owned() }),
+    };
+    Ok(S3Credentials {
+        access_key_id: read_or_missing(S3_ACCESS_KEY_ID, &s3.access_key_id)?,
+        secret_access_key: read_or_missing(S3_SECRET_ACCESS_KEY, &s3.secret_access_key)?,
+        session_token: s3.session_token.as_ref().map(|source| read(S3_SESSION_TOKEN, source)).transpose()?,
+    })
 }
 
 /// The key that logins are signed with, as text. From a file it comes without the end of its line.
@@ -176,6 +199,16 @@ pub fn jwt_key(settings: &Settings) -> Result<Secret<String>, KeyError> {
         return Err(KeyError::TooShort { name: JWT_KEY, place: place(&source) });
     }
     Ok(key)
+}
+
+/// Who this server is to the Podcast Index, if it is anybody there.
+pub fn podcast_index(settings: &Settings) -> Result<Option<PodcastIndexConfig>, KeyError> {
+    let backend = &settings.backend;
+    let (Some(key), Some(secret)) = (&backend.podcast_index_key, &backend.podcast_index_secret) else {
+        return Ok(None);
+    };
+    let secret = read(PODCAST_INDEX_SECRET, secret)?;
+    Ok(Some(PodcastIndexConfig { base_url: backend.podcast_index_url.clone(), key: key.clone(), secret }))
 }
 
 /// Makes the key files that are missing, if this is a first start: no database, and no stored file. Gives their paths.
@@ -194,7 +227,13 @@ pub fn check(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
         minting_master_keys(settings).map(drop),
         if settings.lightning.is_wallet() { wallet_key(settings).map(drop) } else { Ok(()) },
         jwt_key(settings).map(drop),
+        podcast_index(settings).map(drop),
         local_encryption_key(settings).map(drop),
+        if settings.backend.storage_mode == StorageMode::S3 {
+            s3_credentials(&settings.backend.s3).map(drop)
+        } else {
+            Ok(())
+        },
     ];
     let wrong = keys.into_iter().filter_map(Result::err).find(|error| !matches!(error, KeyError::Missing { .. }));
     wrong.map_or(Ok(missing), Err)
@@ -207,7 +246,9 @@ fn missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
         sources.push((WALLET_KEY, settings.wallet_key()));
     }
     sources.push((JWT_KEY, settings.jwt_key()));
-    sources.push((LOCAL_ENCRYPTION_KEY, settings.local_encryption_key()));
+    if settings.seals() {
+        sources.push((LOCAL_ENCRYPTION_KEY, settings.local_encryption_key()));
+    }
 
     let mut missing = Vec::new();
     for (name, source) in sources {

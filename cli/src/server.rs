@@ -5,7 +5,6 @@ mod parts;
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -14,6 +13,7 @@ use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
     server::StartError as BackendError,
+    store::{S3Config, S3Timeouts},
 };
 use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
 use sluice_gateway::{
@@ -29,7 +29,7 @@ use tokio::{
 
 use self::parts::{AdminServer, BackendServer};
 use crate::{
-    config::{DatabaseUrl, Invalid, Parts, Settings},
+    config::{Invalid, Parts, S3Settings, Settings, StorageMode},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
     keys::{self, KeyError},
@@ -192,19 +192,46 @@ pub(crate) fn backend_config(
         listen: backend.listen,
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
-        database: DatabaseConfig::Sqlite { path: backend_database(settings)? },
-        store: StoreConfig::Local {
-            dir: settings.local_dir(),
-            encryption_key: Some(keys::local_encryption_key(settings)?),
-        },
+        database: settings.backend_database_config()?,
+        store: store_config(settings)?,
         free_uploads: FreeUploads {
             restricted: backend.restrict_upload_size,
             max_free_upload_mb: backend.max_free_upload_size_mb,
         },
+        quota: backend.quota(),
         terms: settings.media_terms()?,
         master_keys,
         network,
+        template_uploaders: settings.template_uploaders()?,
+        podcast_index: keys::podcast_index(settings)?,
         timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
+    })
+}
+
+/// Where its files are.
+fn store_config(settings: &Settings) -> Result<StoreConfig, RunError> {
+    let encryption_key = keys::local_encryption_key(settings)?;
+    if settings.backend.storage_mode == StorageMode::Local {
+        return Ok(StoreConfig::Local { dir: settings.local_dir(), encryption_key });
+    }
+    let s3 = &settings.backend.s3;
+    Ok(StoreConfig::S3 { s3: Box::new(s3_config(s3)?), seal: s3.seal, encryption_key })
+}
+
+/// Which bucket of which server, and how it is talked to.
+pub(crate) fn s3_config(s3: &S3Settings) -> Result<S3Config, KeyError> {
+    Ok(S3Config {
+        bucket: s3.bucket.clone(),
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        path_style: s3.path_style(),
+        credentials: keys::s3_credentials(s3)?,
+        timeouts: S3Timeouts {
+            connect: Duration::from_secs(s3.connect_timeout_secs.get()),
+            read: Duration::from_secs(s3.read_timeout_secs.get()),
+            ..S3Timeouts::default()
+        },
+        attempts: s3.attempts.get(),
     })
 }
 
@@ -244,7 +271,9 @@ impl Servers {
             paid_through = Some((config, node, ledger));
         }
         if let Some(config) = backend {
-            databases::make_dir_of(&backend_database(&settings)?)?;
+            if let DatabaseConfig::Sqlite { path } = &config.database {
+                databases::make_dir_of(path)?;
+            }
             let backend = BackendServer::start(config).await?;
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
@@ -324,14 +353,6 @@ impl Signals {
             _ = self.interrupt.recv() => tracing::info!("told to stop (SIGINT)"),
             _ = self.terminate.recv() => tracing::info!("told to stop (SIGTERM)"),
         }
-    }
-}
-
-/// The file of the backend's database.
-fn backend_database(settings: &Settings) -> Result<PathBuf, Invalid> {
-    match settings.backend_database() {
-        DatabaseUrl::Sqlite(path) => Ok(path),
-        DatabaseUrl::Postgres(_) => Err(Invalid::BackendPostgres),
     }
 }
 

@@ -3,25 +3,50 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod model;
+mod page;
+mod postgres;
+mod quota;
+mod search;
 mod sqlite;
+
+use std::{io, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
+use sqlx::migrate::MigrateError;
 use time::OffsetDateTime;
 
 pub use self::{
     model::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, KeyUse, Media,
-        NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse, UseCounter,
+        BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, FinishedVariant,
+        KeyUse, LegacyCopy, Media, MediaChange, NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse,
+        UseCounter, Variant,
     },
+    page::{Cursor, InvalidCursor, Listing, Page},
+    postgres::{PostgresConfig, PostgresDatabase, PostgresState},
+    quota::{OverQuota, Quota, Usage},
     sqlite::SqliteDatabase,
 };
-use crate::store::{BlobStore, StoreKind};
+use crate::{
+    config::DatabaseConfig,
+    store::{BlobStore, StoreKind},
+};
+
+/// Opens the database that is configured, and brings its tables up to date.
+pub async fn open(config: &DatabaseConfig) -> Result<Arc<dyn Database>, DbError> {
+    Ok(match config {
+        DatabaseConfig::Sqlite { path } => Arc::new(SqliteDatabase::open(path).await?),
+        DatabaseConfig::Postgres(config) => Arc::new(PostgresDatabase::open(config).await?),
+    })
+}
 
 /// The rows of the media server. Times are the caller's, so that a test can set the clock. Every implementation passes
 /// the same contract suite.
 #[async_trait]
 pub trait Database: Send + Sync {
+    /// Ends once all that is under way is done. Whoever asks after that gets an error.
+    async fn close(&self);
+
     /// The fingerprints of the keys that rows depend on.
     async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError>;
 
@@ -43,13 +68,20 @@ pub trait Database: Send + Sync {
     /// Where the content is already stored, that copy is looked at under the row's lock: whole and sealed under the same
     /// key (or like the new one under none), it stays and the new one is discarded; else it is discarded and the new one
     /// takes its place. A token that had stored this very content for this owner before is not charged again. What is
-    /// discarded stands in [`Self::discarded`] at once.
+    /// discarded stands in [`Self::discarded`] at once. Whoever deletes the last row of a content meanwhile waits for this
+    /// or is waited for, so that what is committed has its content.
+    ///
+    /// A row of the owner's that is expired, but not swept, is as good as gone: it is made anew.
     async fn commit_upload(
         &self,
         upload: &FinishedUpload,
         store: &dyn BlobStore,
         now: OffsetDateTime,
     ) -> Result<Media, CommitError>;
+
+    /// In one transaction: makes a picture of a stored file final. Where there is such a picture already, one of both is
+    /// kept, as [`Self::commit_upload`] chooses. Returns the one that is.
+    async fn commit_variant(&self, variant: &FinishedVariant, store: &dyn BlobStore) -> Result<Content, CommitError>;
 
     /// Ends a pending upload that failed: gives its use back and marks its copy discarded. On any other row: nothing.
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError>;
@@ -68,18 +100,88 @@ pub trait Database: Send + Sync {
     /// Removes the row of a discarded copy, once the copy is gone. On any other row: nothing.
     async fn forget(&self, content: ContentId) -> Result<(), DbError>;
 
-    /// The stored copy of a content.
-    async fn content(&self, muid: Muid) -> Result<Option<Content>, DbError>;
+    /// The stored copy of a content, or of a picture of it.
+    async fn content(&self, muid: Muid, variant: Variant) -> Result<Option<Content>, DbError>;
 
     /// The row of `muid` that speaks for it: the first of `preferred` that owns it, else the oldest public one, else the
-    /// oldest.
-    async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError>;
+    /// oldest. Among the preferred, and among the others, rows that are expired at `now` come last; one is given only
+    /// where there is no better, for the caller to say that it is gone.
+    async fn media(&self, muid: Muid, preferred: &[Owner], now: OffsetDateTime) -> Result<Option<Media>, DbError>;
 
-    /// All rows of any of `owners`, newest first.
-    async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError>;
+    /// The rows of any of `owners`, newest first, without those that are expired at `now`.
+    async fn owned(&self, owners: &[Owner], page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
+
+    /// The templates of all owners, newest first, without those that are expired at `now`.
+    async fn templates(&self, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
+
+    /// The row of `muid` that speaks for it as a template: the oldest that is one, else the oldest that was measured, as
+    /// the old server did not say which are templates. One that is expired at `now` only where there is no other.
+    async fn template(&self, muid: Muid, now: OffsetDateTime) -> Result<Option<Media>, DbError>;
+
+    /// Public media and media for sale that `term` finds, best first, then newest; each content once, by its best row.
+    /// Without those that are expired at `now`.
+    ///
+    /// Any text is a search: words must all be there, `"words in quotes"` in this order, `or` begins another choice,
+    /// `-word` must not be there, and the last word may be the begin of one. A word in the name counts most, then in the
+    /// description, then in the tags. Where very many match, only the newest of them are ranked.
+    async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
+
+    /// Notes that somebody bought the owner's file, for its price. None: no such row, or an expired one.
+    async fn purchase(&self, muid: Muid, owner: &Owner, now: OffsetDateTime) -> Result<Option<Media>, DbError>;
+
+    /// Changes what the owner says of a file. None: no such row, or an expired one.
+    async fn change_media(
+        &self,
+        muid: Muid,
+        owner: &Owner,
+        change: &MediaChange,
+        now: OffsetDateTime,
+    ) -> Result<Option<Media>, DbError>;
+
+    /// Deletes the owner's row, expired or not; with the last row of a content, the content and the pictures of it are
+    /// discarded. False: there is no such row.
+    async fn delete_media(&self, muid: Muid, owner: &Owner) -> Result<bool, DbError>;
+
+    /// Deletes at most `limit` rows that are expired at `now`, as [`Self::delete_media`] does. Says how many; fewer than
+    /// `limit`: there were no more, or another server is at them.
+    async fn expire(&self, now: OffsetDateTime, limit: u32) -> Result<u64, DbError>;
+
+    /// What an owner has.
+    async fn usage(&self, owner: &Owner) -> Result<Usage, DbError>;
+
+    /// Whether an owner has a file whose length in bytes is one of `sizes`.
+    async fn owns_of_size(&self, owner: &Owner, sizes: RangeInclusive<u64>) -> Result<bool, DbError>;
 
     /// What became of a token: each counter's state, and what this very credential stored.
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError>;
+
+    /// The copy of a content that sphinx-meme stored, as long as it was not adopted: [`Self::content`] says nothing of
+    /// it. Only a database that sphinx-meme used has any.
+    async fn legacy_copy(&self, _muid: Muid) -> Result<Option<LegacyCopy>, DbError> {
+        Ok(None)
+    }
+
+    /// At most `limit` of all those, in the order of their rows; with `after`, those behind that row.
+    async fn legacy_copies(&self, _after: Option<ContentId>, _limit: u32) -> Result<Vec<LegacyCopy>, DbError> {
+        Ok(vec![])
+    }
+
+    /// Makes a legacy copy one like all others: in `store`, sealed like this, of a file of `size` bytes. On any other row:
+    /// nothing.
+    async fn adopt(
+        &self,
+        _copy: ContentId,
+        _store: StoreKind,
+        _sealing: Option<&Sealing>,
+        _size: u64,
+    ) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    /// How many rows sphinx-meme left that do not say whether their file is public.
+    async fn of_unknown_publicity(&self) -> Result<u64, DbError> {
+        Ok(0)
+    }
 }
 
 /// Why the database did not do what was asked.
@@ -91,8 +193,58 @@ pub enum DbError {
     Sqlx(#[from] sqlx::Error),
     /// The database's tables could not be brought up to date.
     #[error("the database's migrations: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
+    /// The database did not answer in time.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// Not `postgres://…`, or not one that can be read.
+    #[error("not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME")]
+    Url,
+    /// A certificate or key that the URL names cannot be read.
+    #[error("the database's URL names {}: {source}", path.display())]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A row holds what this program never writes.
     #[error("the database holds a row that cannot be read: {0}")]
     Row(&'static str),
+}
+
+impl DbError {
+    /// Whether the database cannot be asked now and may be later: it is away, starting, stopping or overloaded.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Timeout(_) => true,
+            Self::Sqlx(error) => is_away(error),
+            Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => is_away(error),
+            _ => false,
+        }
+    }
+}
+
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        // How rustls says that it does not trust the server.
+        sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        // Classes of PostgreSQL: no connection, no room, an operator's intervention. SQLite's codes are numbers of one
+        // to four digits. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.len() == 5 && ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
+}
+
+/// Unix microseconds, rounded down: all that rows keep of a time.
+fn micros(time: OffsetDateTime) -> i64 {
+    // A year has four digits at most, so this always fits.
+    time.unix_timestamp_nanos().div_euclid(1_000) as i64
+}
+
+fn from_micros(micros: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()
 }

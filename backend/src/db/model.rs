@@ -7,8 +7,8 @@ pub use sluice_common::keys::KeyUse;
 use sluice_common::{dare, l402::PaymentHash, lightning_message::NodeKey, muid::Muid};
 use time::OffsetDateTime;
 
-use super::DbError;
-use crate::store::{StoreError, StoreKey, StoreKind};
+use super::{DbError, OverQuota, Quota};
+use crate::store::{BlobStore, StoreError, StoreKey, StoreKind};
 
 /// Whose a file is: a node's public key (padded base64url of 33 bytes), or `l402:` and the hash of a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -102,6 +102,43 @@ pub struct FinishedUpload {
     pub size: u64,
     /// What the owner says of it.
     pub media: NewMedia,
+    /// How much its owner may have.
+    pub quota: Quota,
+}
+
+/// A picture of a file, made of it, whose copy is durable in its store.
+#[derive(Debug, Clone)]
+pub struct FinishedVariant {
+    /// The row made by `begin_upload`.
+    pub content: ContentId,
+    /// The hash of the file that it was made of.
+    pub muid: Muid,
+    /// Which one it is.
+    pub variant: Variant,
+    /// Its own length in bytes, before sealing.
+    pub size: u64,
+}
+
+/// What a stored copy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// The file.
+    File,
+    /// A small picture of it.
+    Thumb,
+    /// A larger picture of it.
+    Medium,
+}
+
+impl Variant {
+    /// The name in rows. Never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Thumb => "thumb",
+            Self::Medium => "medium",
+        }
+    }
 }
 
 /// What an owner says of a file.
@@ -127,6 +164,27 @@ pub struct NewMedia {
     pub expiry: Option<OffsetDateTime>,
     /// Whether anybody may download it.
     pub public: bool,
+    /// Whether it is a template. A file that was one stays one.
+    pub template: bool,
+    /// Width and height in pixels, of a picture that was measured. None: what was measured before stays.
+    pub dimensions: Option<(u32, u32)>,
+}
+
+/// What an owner changes of a file. None: it stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MediaChange {
+    /// The title.
+    pub name: Option<String>,
+    /// The text about it.
+    pub description: Option<String>,
+    /// What a buyer pays, in satoshi.
+    pub price_sat: Option<i64>,
+    /// Words to find it by.
+    pub tags: Option<Vec<String>>,
+    /// How long a media token sold for it should last, in seconds.
+    pub ttl_secs: Option<i64>,
+    /// Whether anybody may download it.
+    pub public: Option<bool>,
 }
 
 /// A file of an owner, as stored. Serialised with the names of protocols.md §3 by the routes.
@@ -172,6 +230,13 @@ pub struct Media {
     pub public: bool,
 }
 
+impl Media {
+    /// Whether it is as good as gone: to be deleted by now.
+    pub fn is_expired(&self, now: OffsetDateTime) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= now)
+    }
+}
+
 /// A stored copy, and all that is needed to read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
@@ -194,6 +259,35 @@ impl Content {
     pub fn stored_len(&self) -> u64 {
         if self.sealing.is_some() { dare::sealed_len(self.size) } else { self.size }
     }
+
+    /// Whether this copy does for a new one of the same content, of `size` bytes and sealed like `sealing`: it is whole,
+    /// and both are sealed under the same key, or neither is. A key that is not the new one's may be one that nobody has
+    /// any more.
+    pub(super) async fn can_stand_for(
+        &self,
+        size: u64,
+        sealing: Option<&Sealing>,
+        store: &dyn BlobStore,
+    ) -> Result<bool, StoreError> {
+        let key = |sealing: Option<&Sealing>| sealing.map(|sealing| sealing.key_fingerprint.clone());
+        Ok(self.store == store.kind()
+            && self.size == size
+            && key(self.sealing.as_ref()) == key(sealing)
+            && store.len(&self.store_key).await? == Some(self.stored_len()))
+    }
+}
+
+/// A copy that sphinx-meme stored, and that was not looked at yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyCopy {
+    /// The row.
+    pub id: ContentId,
+    /// The hash of the file.
+    pub muid: Muid,
+    /// Its key in whichever store is configured.
+    pub store_key: StoreKey,
+    /// What its row said of the salt of its key: 64 hex digits, if all is well.
+    pub nonce: Option<String>,
 }
 
 /// A copy that is to be removed.
@@ -268,6 +362,12 @@ pub enum CommitError {
     /// The upload is pending no more: its lease was over before it was done.
     #[error("the upload's lease was over before it was done")]
     LeaseLost,
+    /// There is no file any more that this picture could be of.
+    #[error("the file that a picture was made of is gone")]
+    NoFile,
+    /// Its owner would have more than allowed.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
     /// The store could not say whether an older copy is whole.
     #[error(transparent)]
     Store(#[from] StoreError),

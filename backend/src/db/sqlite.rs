@@ -2,12 +2,13 @@
 
 mod media;
 mod rows;
+mod search;
 mod uploads;
 
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, time::Duration};
+use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use sluice_common::muid::Muid;
@@ -20,8 +21,8 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, KeyUse, Media,
-    NewUpload, Owner, PaidUse, TokenUse,
+    BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
+    KeyUse, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, TokenUse, Usage, Variant, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -78,11 +79,9 @@ impl SqliteDatabase {
         Ok(Self { writer, readers })
     }
 
-    /// Ends once all that is under way is done and the file is closed. Whoever asks after that gets an error.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        // The last to leave folds the write-ahead log into the file.
-        self.writer.close().await;
+    /// How the database goes about a search: `EXPLAIN QUERY PLAN`, line by line.
+    pub async fn search_plan(&self, term: &str, now: OffsetDateTime) -> Result<Vec<String>, DbError> {
+        search::plan(&mut *self.readers.acquire().await?, &Search::parse(term), now).await
     }
 
     /// A transaction that has the right to write from its start: one that asks for it after it has read can be refused.
@@ -107,7 +106,7 @@ async fn connect(pool: &SqlitePoolOptions, options: &SqliteConnectOptions) -> Re
 
 /// What makes the tables. It has its own table for what ran, and passes over what a newer program ran: migrations only
 /// add.
-fn migrator() -> Migrator {
+pub(super) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("../migrations/backend/sqlite");
     migrator.dangerous_set_table_name("_sluice_backend_migrations");
     migrator.set_ignore_missing(true);
@@ -125,6 +124,12 @@ async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
 
 #[async_trait]
 impl Database for SqliteDatabase {
+    async fn close(&self) {
+        self.readers.close().await;
+        // The last to leave folds the write-ahead log into the file.
+        self.writer.close().await;
+    }
+
     async fn keys_in_use(&self) -> Result<Vec<KeyUse>, DbError> {
         let rows = sqlx::query("SELECT * FROM key_use ORDER BY name, fingerprint").fetch_all(&self.readers).await?;
         rows.iter().map(rows::key_use).collect()
@@ -176,6 +181,13 @@ impl Database for SqliteDatabase {
         Ok(media)
     }
 
+    async fn commit_variant(&self, variant: &FinishedVariant, store: &dyn BlobStore) -> Result<Content, CommitError> {
+        let mut tx = self.begin().await?;
+        let content = uploads::finish_variant(&mut tx, variant, store).await?;
+        tx.commit().await?;
+        Ok(content)
+    }
+
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError> {
         let mut tx = self.begin().await?;
         uploads::discard_pending(&mut tx, content).await?;
@@ -205,16 +217,68 @@ impl Database for SqliteDatabase {
         Ok(())
     }
 
-    async fn content(&self, muid: Muid) -> Result<Option<Content>, DbError> {
-        media::stored(&mut *self.readers.acquire().await?, muid).await
+    async fn content(&self, muid: Muid, variant: Variant) -> Result<Option<Content>, DbError> {
+        media::stored(&mut *self.readers.acquire().await?, muid, variant).await
     }
 
-    async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError> {
-        media::first(&mut *self.readers.acquire().await?, muid, preferred).await
+    async fn media(&self, muid: Muid, preferred: &[Owner], now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        media::first(&mut *self.readers.acquire().await?, muid, preferred, now).await
     }
 
-    async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError> {
-        media::all_owned(&mut *self.readers.acquire().await?, owners).await
+    async fn owned(&self, owners: &[Owner], page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        media::owned(&mut *self.readers.begin().await?, owners, page, now).await
+    }
+
+    async fn templates(&self, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        media::templates(&mut *self.readers.acquire().await?, page, now).await
+    }
+
+    async fn template(&self, muid: Muid, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        media::template(&mut *self.readers.acquire().await?, muid, now).await
+    }
+
+    async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        search::search(&mut *self.readers.begin().await?, &Search::parse(term), page, now).await
+    }
+
+    async fn purchase(&self, muid: Muid, owner: &Owner, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        media::purchase(&self.writer, muid, owner, now).await
+    }
+
+    async fn change_media(
+        &self,
+        muid: Muid,
+        owner: &Owner,
+        change: &MediaChange,
+        now: OffsetDateTime,
+    ) -> Result<Option<Media>, DbError> {
+        media::change(&self.writer, muid, owner, change, now).await
+    }
+
+    async fn delete_media(&self, muid: Muid, owner: &Owner) -> Result<bool, DbError> {
+        let mut tx = self.begin().await?;
+        let deleted = media::delete(&mut tx, &muid.to_string(), owner.as_str()).await?;
+        tx.commit().await?;
+        Ok(deleted)
+    }
+
+    async fn expire(&self, now: OffsetDateTime, limit: u32) -> Result<u64, DbError> {
+        // Mostly there are none, and who asks every second should hold up nobody who writes.
+        if !media::any_expired(&mut *self.readers.acquire().await?, now).await? {
+            return Ok(0);
+        }
+        let mut tx = self.begin().await?;
+        let expired = media::expire(&mut tx, now, limit).await?;
+        tx.commit().await?;
+        Ok(expired)
+    }
+
+    async fn usage(&self, owner: &Owner) -> Result<Usage, DbError> {
+        media::usage(&mut *self.readers.acquire().await?, owner).await
+    }
+
+    async fn owns_of_size(&self, owner: &Owner, sizes: RangeInclusive<u64>) -> Result<bool, DbError> {
+        media::owns_of_size(&mut *self.readers.acquire().await?, owner, &sizes).await
     }
 
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError> {

@@ -9,6 +9,8 @@ use http::{
 use sluice_common::muid::Muid;
 use time::OffsetDateTime;
 
+use crate::db::Variant;
+
 /// What a client can know a file by. Its bytes never change, so both are strong.
 #[derive(Debug, Clone)]
 pub struct Validators {
@@ -28,10 +30,14 @@ pub enum Outcome {
 }
 
 impl Validators {
-    /// Those of the file `muid` that was stored at `created`.
-    pub fn new(muid: Muid, created: OffsetDateTime) -> Self {
+    /// Those of the file `muid` that was stored at `created`, or of a picture of it.
+    pub fn new(muid: Muid, variant: Variant, created: OffsetDateTime) -> Self {
         let seconds = created.unix_timestamp().try_into().unwrap_or(0);
-        Self { etag: format!("\"{muid}\""), modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) }
+        let etag = match variant {
+            Variant::File => format!("\"{muid}\""),
+            variant => format!("\"{muid}-{}\"", variant.name()),
+        };
+        Self { etag, modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) }
     }
 
     /// The value of `ETag`. A muid has nothing that cannot stand in a header.
@@ -97,6 +103,7 @@ mod tests {
     fn validators() -> Validators {
         Validators::new(
             Muid::from_bytes([0; 32]),
+            Variant::File,
             OffsetDateTime::from_unix_timestamp_nanos(1_000_900_000_000).unwrap(),
         )
     }

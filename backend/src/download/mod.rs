@@ -3,8 +3,9 @@
 mod conditions;
 mod disposition;
 mod range;
+mod thumbnail;
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range, pin::Pin};
 
 use axum::{
     body::Body,
@@ -27,15 +28,21 @@ use self::{
 };
 use crate::{
     cache::CachePolicy,
-    db::{Content, Media},
+    db::{Content, Media, Variant},
     error::ApiError,
+    legacy::LegacyError,
     state::App,
     store::{BlobStream, StoreError},
 };
 
+type PlainBytes = Pin<Box<dyn Stream<Item = Result<Bytes, DownloadError>> + Send>>;
+
 /// Why a file that somebody may read cannot be sent. All of them are our fault.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
+    /// A copy that sphinx-meme left cannot be read.
+    #[error(transparent)]
+    Legacy(LegacyError),
     /// The file's row has no copy.
     #[error("a file has no stored copy")]
     NoCopy,
@@ -61,18 +68,19 @@ pub enum DownloadError {
     Sealed(#[from] DareError),
 }
 
-/// Answers a GET or HEAD for the file of `media`, which the caller was found to be allowed.
+/// Answers a GET or HEAD for the file of `media`, or for a picture of it, which the caller was found to be allowed.
 ///
 /// A conditional request is 304 or 412 where it must be, a `Range` of one part 206 or 416; several parts and a HEAD are
 /// answered as if for the whole. The store is asked first, so that whatever is missing there is an error and not a 200.
 pub async fn respond(
     app: &App,
     media: &Media,
+    variant: Variant,
     cache: CachePolicy,
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let validators = Validators::new(media.muid, media.created);
+    let validators = Validators::new(media.muid, variant, media.created);
     let mut headers = HeaderMap::new();
     headers.insert(CACHE_CONTROL, cache.header());
     headers
@@ -83,25 +91,54 @@ pub async fn respond(
         Outcome::Proceed => {}
     }
 
-    let content = app.db.content(media.muid).await?.ok_or(DownloadError::NoCopy)?;
-    let whole = 0..content.size;
-    let part = match method == Method::GET && validators.allow_part(request) {
-        true => range::requested(request, content.size),
+    let source = match variant {
+        Variant::File => Source::Copy(app.content(media.muid).await?.ok_or(DownloadError::NoCopy)?),
+        variant => Source::Picture(thumbnail::get(app, media.muid, variant).await?),
+    };
+    let size = source.size();
+    let whole = 0..size;
+    let part = match method == Method::GET && variant == Variant::File && validators.allow_part(request) {
+        true => range::requested(request, size),
         false => Requested::Whole,
     };
     let (status, bytes) = match part {
         Requested::Whole => (StatusCode::OK, whole),
         Requested::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
-        Requested::Unsatisfiable => return Err(ApiError::RangeNotSatisfiable { size: content.size }),
+        Requested::Unsatisfiable => return Err(ApiError::RangeNotSatisfiable { size }),
     };
     if status == StatusCode::PARTIAL_CONTENT {
-        let value = format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, content.size);
+        let value = format!("bytes {}-{}/{}", bytes.start, bytes.end - 1, size);
         headers.extend(HeaderValue::try_from(value).ok().map(|value| (CONTENT_RANGE, value)));
     }
-    describe(media, bytes.end - bytes.start, &mut headers);
-    check_copy(app, &content).await?;
-    let body = if method == Method::HEAD { Body::empty() } else { read(app, &content, bytes).await? };
+    describe(media, &source, bytes.end - bytes.start, &mut headers);
+    let body = source.body(app, bytes, method == Method::HEAD).await?;
     Ok((status, headers, body).into_response())
+}
+
+/// Where the bytes come from.
+enum Source {
+    Copy(Content),
+    Picture(Bytes),
+}
+
+impl Source {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Copy(content) => content.size,
+            Self::Picture(picture) => picture.len() as u64,
+        }
+    }
+
+    async fn body(&self, app: &App, range: Range<u64>, is_head: bool) -> Result<Body, DownloadError> {
+        match self {
+            Self::Copy(content) => {
+                check_copy(app, content).await?;
+                if is_head { Ok(Body::empty()) } else { read(app, content, range).await }
+            }
+            Self::Picture(_) if is_head => Ok(Body::empty()),
+            Self::Picture(picture) => Ok(picture.clone().into()),
+        }
+    }
 }
 
 fn some((name, value): (HeaderName, Option<HeaderValue>)) -> Option<(HeaderName, HeaderValue)> {
@@ -109,12 +146,24 @@ fn some((name, value): (HeaderName, Option<HeaderValue>)) -> Option<(HeaderName,
 }
 
 /// What a browser needs to know to save the file, and to do nothing else with it.
-fn describe(media: &Media, len: u64, headers: &mut HeaderMap) {
-    let mime = HeaderValue::try_from(&media.mime).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+fn describe(media: &Media, source: &Source, len: u64, headers: &mut HeaderMap) {
+    let (mime, filename) = match source {
+        Source::Copy(_) => (
+            HeaderValue::try_from(&media.mime).ok().filter(|mime| !mime.is_empty()),
+            Cow::Borrowed(media.filename.as_str()),
+        ),
+        Source::Picture(picture) => (
+            Some(HeaderValue::from_static(thumbnail::mime(picture))),
+            Cow::Owned(thumbnail::filename(&media.filename, picture)),
+        ),
+    };
+    let mime = mime.unwrap_or(HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_TYPE, mime);
     headers.insert(CONTENT_LENGTH, len.into());
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(CONTENT_DISPOSITION, disposition::attachment(&media.filename));
+    // A picture is small, and made again it may have other bytes.
+    let ranges = if matches!(source, Source::Copy(_)) { "bytes" } else { "none" };
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static(ranges));
+    headers.insert(CONTENT_DISPOSITION, disposition::attachment(&filename));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -134,6 +183,15 @@ async fn read(app: &App, content: &Content, range: Range<u64>) -> Result<Body, D
     if range.is_empty() {
         return Ok(Body::empty());
     }
+    let mut stream = open(app, content, range).await?;
+    let first = stream.try_next().await?;
+    let rest =
+        stream.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "a download broke off"));
+    Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(rest)))
+}
+
+/// The bytes `range` of a copy, opened; not an empty one.
+async fn open(app: &App, content: &Content, range: Range<u64>) -> Result<PlainBytes, DownloadError> {
     let stream = match &content.sealing {
         None => app.store.read(&content.store_key, range).await?.map_err(DownloadError::from).left_stream(),
         Some(sealing) => {
@@ -144,11 +202,7 @@ async fn read(app: &App, content: &Content, range: Range<u64>) -> Result<Body, D
             opened(app.store.read(&content.store_key, span.sealed).await?, opener).right_stream()
         }
     };
-    let mut stream = Box::pin(stream);
-    let first = stream.try_next().await?;
-    let rest =
-        stream.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "a download broke off"));
-    Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(rest)))
+    Ok(Box::pin(stream))
 }
 
 /// The plain bytes of the packages that come in `sealed`.

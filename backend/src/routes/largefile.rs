@@ -13,17 +13,19 @@ use sluice_common::{
     muid::Muid,
 };
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
-use super::{AppState, MediaJson, content_type, declared_len};
+use super::{AppState, MediaJson, UploadForm, content_type, declared_len};
 use crate::{
     auth,
     db::{Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
     error::{ApiError, Blocked, check_declared_len},
+    openapi::{LoginErrors, Problem, ServerErrors, UploadErrors},
     upload::UploadOrder,
 };
 
 /// What is left of a token, and what it stored.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TokenStatus {
     can_store: bool,
     /// Why not: `expired`, `not_covered`, `used_up` or `upload_in_progress`.
@@ -37,8 +39,9 @@ pub struct TokenStatus {
     stored: Vec<StoredUploadJson>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct StoredUploadJson {
+    #[schema(value_type = String)]
     muid: Muid,
     size: u64,
     #[serde(with = "time::serde::rfc3339")]
@@ -46,6 +49,17 @@ struct StoredUploadJson {
 }
 
 /// What is left of the caller's token, which may have expired.
+#[utoipa::path(
+    get,
+    path = "/largefile",
+    responses(
+        (status = 200, body = TokenStatus),
+        (status = 402, body = Problem, content_type = "application/problem+json", description = "`payment_required`"),
+        LoginErrors,
+        ServerErrors,
+    ),
+    security(("l402" = []))
+)]
 pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenStatus>, ApiError> {
     let token = auth::token(&app, &headers)?.ok_or(ApiError::PaymentRequired)?;
     let now = OffsetDateTime::now_utc();
@@ -54,6 +68,19 @@ pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenS
 }
 
 /// Stores a file for who is logged in, else for the credential itself.
+#[utoipa::path(
+    post,
+    path = "/largefile",
+    request_body(content = inline(UploadForm), content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = MediaJson),
+        (status = 402, body = Problem, content_type = "application/problem+json", description = "`payment_required`, `expired`, `not_covered`, `used_up`"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "`upload_in_progress`"),
+        UploadErrors,
+        ServerErrors,
+    ),
+    security(("l402" = []), ("l402" = [], "jwt" = []))
+)]
 pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJson>, ApiError> {
     let (parts, body) = request.into_parts();
     // A login that is not good first: no payment would mend it.
@@ -68,6 +95,7 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
         max_upload_bytes: token.max_upload_bytes(),
         paid: Some(paid_use(token)),
         public: false,
+        template: false,
     };
     let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
     Ok(Json(media.into()))

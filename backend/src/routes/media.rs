@@ -2,18 +2,30 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
+use time::OffsetDateTime;
 
-use super::{AppState, MediaJson, StrangersMediaJson, muid};
-use crate::{auth::Caller, error::ApiError};
+use super::{AppState, MediaJson, PathMuid, StrangersMediaJson, live};
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    openapi::{FileErrors, LoginErrors, ServerErrors},
+};
 
 /// All of a file but its stats; of somebody else's private file only what a download needs.
-pub async fn get(State(app): AppState, Path(path): Path<String>, parts: Parts) -> Result<Response, ApiError> {
-    let owners = Caller::of(&app, &parts)?.owners();
-    let media = app.db.media(muid(&path)?, &owners).await?.ok_or(ApiError::NoSuchFile)?;
+#[utoipa::path(
+    get,
+    path = "/media/{muid}",
+    params(("muid" = String, Path)),
+    responses((status = 200, body = StrangersMediaJson), FileErrors, LoginErrors, ServerErrors),
+    security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
+)]
+pub async fn get(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -> Result<Response, ApiError> {
+    let (owners, now) = (Caller::of(&app, &parts)?.owners(), OffsetDateTime::now_utc());
+    let media = live(app.db.media(muid, &owners, now).await?.ok_or(ApiError::NoSuchFile)?, now)?;
     if media.public || owners.contains(&media.owner) {
         Ok(Json(MediaJson::from(media).without_stats()).into_response())
     } else {

@@ -3,13 +3,16 @@
 use serde::Serialize;
 use sluice_common::muid::Muid;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::db::{Media, Owner};
 
 /// All that an owner may know of a file. Times are RFC 3339.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MediaJson {
+    #[schema(value_type = String)]
     muid: Muid,
+    #[schema(value_type = String)]
     owner_pub_key: Owner,
     name: String,
     description: String,
@@ -37,8 +40,9 @@ pub struct MediaJson {
 }
 
 /// What anybody who is logged in may know of somebody else's private file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct StrangersMediaJson {
+    #[schema(value_type = String)]
     muid: Muid,
     filename: String,
     size: u64,

@@ -8,20 +8,26 @@ use super::{BlobStore, StoreError, StoreKey};
 
 macro_rules! blob_store_tests {
     ($open:expr) => {
+        $crate::store::contract::blob_store_tests!(@ [] $open);
+    };
+    // With attributes for each of the tests.
+    (@ $attributes:tt $open:expr) => {
         $crate::store::contract::blob_store_tests!(
-            $open;
+            @ $attributes $open;
             gives_back_what_was_written, gives_any_range, a_taken_key_is_an_error, what_is_not_there_is_missing,
             a_short_copy_is_missing, deletes_one_copy, deletes_a_half_written_copy, can_be_checked,
         );
     };
-    ($open:expr; $($test:ident,)*) => {
-        $(
-            #[tokio::test]
-            async fn $test() {
-                let (_guard, store) = $open;
-                $crate::store::contract::$test(&store).await;
-            }
-        )*
+    (@ $attributes:tt $open:expr; $($test:ident,)*) => {
+        $($crate::store::contract::blob_store_tests!(@ $attributes $open => $test);)*
+    };
+    (@ [$($attribute:tt)*] $open:expr => $test:ident) => {
+        #[tokio::test]
+        $($attribute)*
+        async fn $test() {
+            let (_guard, store) = $open;
+            $crate::store::contract::$test(&store).await;
+        }
     };
 }
 pub(crate) use blob_store_tests;
@@ -80,7 +86,7 @@ pub(crate) async fn a_taken_key_is_an_error(store: &dyn BlobStore) {
         }
         Err(error) => Err(error),
     };
-    assert!(second.is_err());
+    assert!(matches!(second, Err(StoreError::Taken)), "{second:?}");
     assert_eq!(get(store, &key, 0..5).await.unwrap(), b"first");
 }
 

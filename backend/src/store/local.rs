@@ -54,7 +54,10 @@ impl BlobStore for LocalStore {
 
     async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
         let path = self.path(key);
-        let file = blocking(move || create_new(&path)).await?;
+        let file = blocking(move || create_new(&path)).await.map_err(|error| match error {
+            StoreError::Io(error) if error.kind() == io::ErrorKind::AlreadyExists => StoreError::Taken,
+            error => error,
+        })?;
         Ok(Box::new(LocalWriter { dir: Arc::clone(&self.dir), state: Writing::Idle(file) }))
     }
 

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod local;
+pub(crate) mod s3;
 
 use std::{fmt, ops::Range, pin::Pin, str::FromStr};
 
@@ -10,7 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-pub use self::local::LocalStore;
+pub use self::{
+    local::LocalStore,
+    s3::{S3Config, S3Credentials, S3Error, S3Failure, S3Store, S3Timeouts},
+};
 
 /// The bytes of a copy, or of a range of it, in pieces of any size.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
@@ -54,6 +58,8 @@ pub trait BlobWriter: Send {
 pub enum StoreKind {
     /// A folder.
     Local,
+    /// A bucket.
+    S3,
 }
 
 impl StoreKind {
@@ -61,12 +67,13 @@ impl StoreKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::S3 => "s3",
         }
     }
 
     /// The kind that a row names.
     pub fn from_name(name: &str) -> Option<Self> {
-        (name == Self::Local.name()).then_some(Self::Local)
+        [Self::Local, Self::S3].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -117,7 +124,30 @@ pub enum StoreError {
     /// A copy is shorter than what was asked of it, or gone.
     #[error("the stored copy is missing or too short")]
     Missing,
+    /// There is a copy with this key already.
+    #[error("there is a copy of this name already")]
+    Taken,
     /// The folder cannot be read or written.
     #[error("the store's folder: {0}")]
     Io(#[from] std::io::Error),
+    /// The S3 server.
+    #[error("the S3 server: {0}")]
+    S3(#[from] S3Error),
+}
+
+impl StoreError {
+    /// Whether the store has no room.
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Io(error) => matches!(error.kind(), StorageFull | QuotaExceeded),
+            Self::S3(error) => error.failure() == S3Failure::Full,
+            Self::Missing | Self::Taken => false,
+        }
+    }
+
+    /// Whether the store is away, or so troubled that it is as good as away: it may do better later.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::S3(error) if error.failure() == S3Failure::Away)
+    }
 }

@@ -1,12 +1,11 @@
 //! Why an upload is not stored, and what the client is told.
 
-use std::io;
-
 use http::StatusCode;
 use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
-    db::{BeginError, CommitError, DbError},
+    db::{BeginError, CommitError, DbError, OverQuota},
+    pictures::PictureError,
     store::StoreError,
 };
 
@@ -46,6 +45,9 @@ pub enum UploadError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A field that cannot be changed, or is none.
+    #[error("only `name`, `description`, `price`, `tags`, `ttl` and `public` can be changed")]
+    UnknownField,
     /// The body ended before its end, or nothing came any more.
     #[error("the request's body did not come to its end")]
     IncompleteBody,
@@ -58,6 +60,12 @@ pub enum UploadError {
     /// The upload's lease ended before the upload did, or the server ended.
     #[error("the upload was interrupted; send it again")]
     Interrupted,
+    /// Its owner would have more than allowed.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+    /// It had to be a picture, and is none that can be measured.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,12 +85,16 @@ impl UploadError {
             Self::EmptyFile => (StatusCode::BAD_REQUEST, "empty_file"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::FormTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "form_too_large"),
+            Self::UnknownField => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
             Self::InvalidField { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_field"),
             Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
             Self::UploadInProgress => (StatusCode::CONFLICT, "upload_in_progress"),
             Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, Lapsed::UsedUp.code()),
+            Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "over_quota"),
+            Self::Picture(error) => (error.status(), error.code()),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
-            Self::Store(error) if is_full(error) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
+            Self::Store(error) if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
+            Self::Store(error) if error.is_away() => (StatusCode::SERVICE_UNAVAILABLE, "store_away"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
             Self::Db(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
         };
@@ -91,6 +103,16 @@ impl UploadError {
             Self::Store(_) => problem.detail("the file cannot be stored now; nothing was stored or used up"),
             Self::Db(_) => problem.detail("the database cannot be asked now"),
             Self::TooLarge { limit_bytes } => problem.detail(self.to_string()).with("limit_bytes", *limit_bytes),
+            Self::OverQuota(OverQuota { quota, used, size }) => [
+                ("limit_bytes", quota.max_bytes),
+                ("limit_files", quota.max_files),
+                ("used_bytes", Some(used.bytes)),
+                ("used_files", Some(used.files)),
+                ("size_bytes", Some(*size)),
+            ]
+            .into_iter()
+            .filter_map(|(name, number)| Some((name, number?)))
+            .fold(problem.detail(self.to_string()), |problem, (name, number)| problem.with(name, number)),
             Self::InvalidField { field, .. } => problem.detail(self.to_string()).with("field", *field),
             _ => problem.detail(self.to_string()),
         }
@@ -100,11 +122,6 @@ impl UploadError {
     pub(super) fn is_internal(&self) -> bool {
         matches!(self, Self::Store(_) | Self::Db(_) | Self::Interrupted)
     }
-}
-
-fn is_full(error: &StoreError) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, StoreError::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 impl From<BeginError> for UploadError {
@@ -120,7 +137,9 @@ impl From<BeginError> for UploadError {
 impl From<CommitError> for UploadError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::LeaseLost => Self::Interrupted,
+            // Only a picture of a file can lack the file.
+            CommitError::LeaseLost | CommitError::NoFile => Self::Interrupted,
+            CommitError::OverQuota(over) => Self::OverQuota(over),
             CommitError::Store(error) => Self::Store(error),
             CommitError::Db(error) => Self::Db(error),
         }

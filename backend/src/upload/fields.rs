@@ -6,6 +6,7 @@ use sluice_common::limits::{MAX_DESCRIPTION_BYTES, MAX_FORM_OVERHEAD_BYTES, MAX_
 use time::OffsetDateTime;
 
 use super::UploadError;
+use crate::db::MediaChange;
 
 /// The time to live where the form says none, or 0: one year, in seconds.
 const DEFAULT_TTL_SECS: i64 = 365 * 24 * 60 * 60;
@@ -136,6 +137,30 @@ impl Fields {
     pub(super) fn tags(&self) -> Vec<String> {
         self.tags.clone()
     }
+}
+
+/// What these fields of a form change. Unlike an upload's they are all known, and an empty one says something: a text
+/// may be empty, 0 is a price, and a time to live of 0 is the one that an upload gets without.
+pub fn read_change(fields: Vec<(String, String)>) -> Result<MediaChange, UploadError> {
+    let mut read = Fields::default();
+    for (name, value) in fields {
+        match FieldName::ALL.into_iter().find(|field| field.as_str() == name) {
+            None => return Err(UploadError::UnknownField),
+            Some(field @ FieldName::Expiry) => return Err(field.invalid("cannot be changed")),
+            Some(field) if read.wanted(&name).is_some() => read.set(field, value.into_bytes())?,
+            // Only the first one counts.
+            Some(_) => {}
+        }
+    }
+    let said = |field| read.seen.contains(&field);
+    Ok(MediaChange {
+        name: said(FieldName::Name).then(|| read.name.clone().unwrap_or_default()),
+        description: said(FieldName::Description).then(|| read.description.clone().unwrap_or_default()),
+        price_sat: said(FieldName::Price).then(|| read.price_sat()),
+        tags: said(FieldName::Tags).then(|| read.tags()),
+        ttl_secs: said(FieldName::Ttl).then(|| read.ttl_secs()),
+        public: read.public(),
+    })
 }
 
 fn some_text(text: String) -> Option<String> {

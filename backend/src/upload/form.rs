@@ -21,6 +21,8 @@ pub(super) struct Form {
     pub(super) filename: String,
     pub(super) mime: String,
     pub(super) fields: Fields,
+    /// The first bytes of the file, as many as were asked for.
+    pub(super) head: Vec<u8>,
 }
 
 /// The boundary of a form with this content type.
@@ -34,16 +36,18 @@ pub(super) fn boundary(content_type: Option<&str>) -> Result<String, UploadError
     }
 }
 
-/// Reads a form, and the body to its end; the part `file` goes through `pipeline` as it comes.
+/// Reads a form, and the body to its end; the part `file` goes through `pipeline` as it comes, and its
+/// first `head_len` bytes are kept beside.
 pub(super) async fn read(
     mut body: BodyBytes,
     boundary: String,
     max_upload_bytes: u64,
+    head_len: usize,
     pipeline: &mut Pipeline,
 ) -> Result<Form, UploadError> {
     let file_bytes = body.file_bytes();
     let mut form = Multipart::new(&mut body, boundary);
-    let parts = read_parts(&mut form, max_upload_bytes, &file_bytes, pipeline).await;
+    let parts = read_parts(&mut form, max_upload_bytes, head_len, &file_bytes, pipeline).await;
     drop(form);
     let parts = match parts {
         // A client that sends its file again from where it has already read it sends nothing at all.
@@ -61,11 +65,13 @@ pub(super) async fn read(
 async fn read_parts(
     form: &mut Multipart<'_>,
     max_upload_bytes: u64,
+    head_len: usize,
     file_bytes: &FileBytes,
     pipeline: &mut Pipeline,
 ) -> Result<Form, UploadError> {
     let mut file = None;
     let mut fields = Fields::default();
+    let mut head = Vec::new();
     while let Some(mut part) = form.next_field().await.map_err(form_error)? {
         if part.name() == Some("file") {
             if file.is_some() {
@@ -78,6 +84,7 @@ async fn read_parts(
                 if len > max_upload_bytes {
                     return Err(UploadError::TooLarge { limit_bytes: max_upload_bytes });
                 }
+                head.extend_from_slice(&bytes[..bytes.len().min(head_len - head.len())]);
                 pipeline.write(&bytes).await?;
             }
             if len == 0 {
@@ -91,7 +98,7 @@ async fn read_parts(
         }
     }
     let (filename, mime) = file.ok_or(UploadError::NoFile)?;
-    Ok(Form { filename, mime, fields })
+    Ok(Form { filename, mime, fields, head })
 }
 
 /// A part's bytes, at most one more than `max_len`: enough to see that it is too long.

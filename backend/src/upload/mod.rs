@@ -15,8 +15,13 @@ mod tests;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::body::{Body, HttpBody};
-use sluice_common::{dare::DataKey, limits::body_too_large, secret::Secret};
+use axum::body::{Body, Bytes, HttpBody};
+use sluice_common::{
+    dare::DataKey,
+    limits::{MAX_FORM_OVERHEAD_BYTES, body_too_large},
+    muid::Muid,
+    secret::Secret,
+};
 use time::OffsetDateTime;
 use tokio::{
     sync::{Mutex, oneshot},
@@ -24,16 +29,23 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::error::UploadError;
 use self::{body::BodyBytes, pipeline::Pipeline};
+pub use self::{error::UploadError, fields::read_change};
 use crate::{
-    db::{CommitError, ContentId, Database, FinishedUpload, Media, NewMedia, NewUpload, Owner, PaidUse, Sealing},
+    db::{
+        CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload, Owner, PaidUse,
+        Quota, Sealing, Variant,
+    },
+    legacy, pictures,
     store::{BlobStore, StoreKey},
     sweeper,
 };
 
 /// How long nobody may sweep an upload that has not been heard of. It is renewed when a third of it is over.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
+/// In which part of a picture its width and height are looked for.
+const PICTURE_HEAD_LEN: usize = 1024 * 1024;
 
 /// The key that copies are sealed under.
 #[derive(Debug, Clone)]
@@ -55,6 +67,8 @@ pub struct UploadOrder {
     pub paid: Option<PaidUse>,
     /// Whether the file is public where the form does not say.
     pub public: bool,
+    /// Whether it is to be a template: a picture, which is measured.
+    pub template: bool,
 }
 
 /// Receives uploads into one store.
@@ -62,6 +76,7 @@ pub struct Uploads {
     db: Arc<dyn Database>,
     store: Arc<dyn BlobStore>,
     sealing_key: Option<SealingKey>,
+    quota: Quota,
     lease: Duration,
     running: TaskTracker,
     /// One at a time: many that look for the same rows would only do the same work.
@@ -72,7 +87,13 @@ impl Uploads {
     /// Receives uploads into `store`, sealed if there is a key.
     pub fn new(db: Arc<dyn Database>, store: Arc<dyn BlobStore>, sealing_key: Option<SealingKey>) -> Self {
         let running = TaskTracker::new();
-        Self { db, store, sealing_key, lease: LEASE, running, sweeping: Mutex::new(()) }
+        Self { db, store, sealing_key, quota: Quota::default(), lease: LEASE, running, sweeping: Mutex::new(()) }
+    }
+
+    /// The same, where no owner may have more than `quota`.
+    #[must_use]
+    pub fn with_quota(self, quota: Quota) -> Self {
+        Self { quota, ..self }
     }
 
     /// Receives one upload: `body` is a form with this content type. When it returns `Ok` the file is stored, durably;
@@ -89,10 +110,60 @@ impl Uploads {
         if body.size_hint().exact().is_some_and(|declared| body_too_large(declared, order.max_upload_bytes)) {
             return Err(UploadError::TooLarge { limit_bytes: order.max_upload_bytes });
         }
+        self.check_quota(&order.owner, body.size_hint().exact()).await?;
         let (answer, answered) = oneshot::channel();
         let uploads = Arc::clone(self);
         self.running.spawn(async move { uploads.run(order, boundary, body, answer).await });
         answered.await.unwrap_or(Err(UploadError::Interrupted))
+    }
+
+    /// Refuses what its owner will surely have no room for, before it is sent. It may be a file that the owner has
+    /// already, which counts once: then it has the length of one of them.
+    async fn check_quota(&self, owner: &Owner, declared: Option<u64>) -> Result<(), UploadError> {
+        let Some(longest) = declared.filter(|_| self.quota.is_limited()) else { return Ok(()) };
+        let shortest = longest.saturating_sub(MAX_FORM_OVERHEAD_BYTES).max(1);
+        let checked = self.quota.check(self.db.usage(owner).await?, shortest);
+        if checked.is_err() && self.db.owns_of_size(owner, shortest..=longest).await? {
+            return Ok(());
+        }
+        Ok(checked?)
+    }
+
+    /// Stores a picture that was made of the file `muid`, in a task of its own. What fails is logged: it can be made again.
+    pub fn store_variant(self: &Arc<Self>, muid: Muid, variant: Variant, picture: Bytes) {
+        let uploads = Arc::clone(self);
+        self.running.spawn(async move {
+            if let Err(error) = uploads.try_store_variant(muid, variant, &picture).await {
+                tracing::warn!(%error, "a thumbnail could not be kept");
+            }
+            uploads.sweep().await;
+        });
+    }
+
+    async fn try_store_variant(&self, muid: Muid, variant: Variant, picture: &[u8]) -> Result<(), UploadError> {
+        let upload = self.new_upload(None);
+        let content = self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await?;
+        let storing = async {
+            let mut pipeline = self.pipeline(&upload);
+            pipeline.write(picture).await?;
+            let finished = FinishedVariant { content, muid, variant, size: pipeline.finish().await?.size };
+            match self.db.commit_variant(&finished, &*self.store).await {
+                // The file was deleted meanwhile.
+                Err(CommitError::NoFile) => self.db.abandon_upload(content).await.map_err(UploadError::from),
+                committed => Ok(committed.map(drop)?),
+            }
+        };
+        let stored = storing.await;
+        if stored.is_err() {
+            self.give_up(content).await;
+        }
+        stored
+    }
+
+    /// Removes what was just deleted, in a task of its own.
+    pub fn sweep_soon(self: &Arc<Self>) {
+        let uploads = Arc::clone(self);
+        self.running.spawn(async move { uploads.sweep().await });
     }
 
     /// Waits until no upload is under way and nothing is left to clean up after one.
@@ -118,17 +189,7 @@ impl Uploads {
             // Whoever hung up is not told.
             let _ = answer.send(result);
         };
-        let sealing = self
-            .sealing_key
-            .as_ref()
-            .map(|key| Sealing { nonce: rand::random(), key_fingerprint: key.fingerprint.clone() });
-        let upload = NewUpload {
-            store: self.store.kind(),
-            store_key: StoreKey::random(),
-            sealing,
-            lease_until: OffsetDateTime::now_utc() + self.lease,
-            paid: order.paid.clone(),
-        };
+        let upload = self.new_upload(order.paid.clone());
         let content = match self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await {
             Ok(content) => content,
             Err(error) => return answer(Err(error.into())),
@@ -137,6 +198,11 @@ impl Uploads {
         let committing = async {
             let body = BodyBytes::new(body, lease_lost.clone());
             let finished = self.store_copy(content, &upload, order, boundary, body).await?;
+            // A copy that sphinx-meme left stays, if it is good.
+            let key = self.sealing_key.as_ref();
+            if let Err(error) = legacy::adopt_copy_of(&*self.db, &*self.store, key, finished.muid).await {
+                tracing::warn!(%error, "an upload takes the place of a copy that was left by sphinx-meme");
+            }
             Ok(self.db.commit_upload(&finished, &*self.store, OffsetDateTime::now_utc()).await)
         };
         // The keeper never ends the upload itself: a store's call that is cut off could still make its file later. And
@@ -165,6 +231,28 @@ impl Uploads {
         self.sweep().await;
     }
 
+    fn new_upload(&self, paid: Option<PaidUse>) -> NewUpload {
+        let sealing = self
+            .sealing_key
+            .as_ref()
+            .map(|key| Sealing { nonce: rand::random(), key_fingerprint: key.fingerprint.clone() });
+        NewUpload {
+            store: self.store.kind(),
+            store_key: StoreKey::random(),
+            sealing,
+            lease_until: OffsetDateTime::now_utc() + self.lease,
+            paid,
+        }
+    }
+
+    fn pipeline(&self, upload: &NewUpload) -> Pipeline {
+        let data_key = match (&self.sealing_key, &upload.sealing) {
+            (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
+            _ => None,
+        };
+        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key)
+    }
+
     /// Reads the form and stores its file.
     async fn store_copy(
         &self,
@@ -174,12 +262,10 @@ impl Uploads {
         boundary: String,
         body: BodyBytes,
     ) -> Result<FinishedUpload, UploadError> {
-        let data_key = match (&self.sealing_key, &upload.sealing) {
-            (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
-            _ => None,
-        };
-        let mut pipeline = Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key);
-        let form = form::read(body, boundary, order.max_upload_bytes, &mut pipeline).await?;
+        let head_len = if order.template { PICTURE_HEAD_LEN } else { 0 };
+        let mut pipeline = self.pipeline(upload);
+        let form = form::read(body, boundary, order.max_upload_bytes, head_len, &mut pipeline).await?;
+        let dimensions = if order.template { Some(pictures::dimensions(&form.head)?) } else { None };
         let stored = pipeline.finish().await?;
         let fields = form.fields;
         Ok(FinishedUpload {
@@ -197,7 +283,10 @@ impl Uploads {
                 mime: form.mime,
                 expiry: fields.expiry(),
                 public: fields.public().unwrap_or(order.public),
+                template: order.template,
+                dimensions,
             },
+            quota: self.quota,
         })
     }
 

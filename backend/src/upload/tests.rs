@@ -3,6 +3,7 @@
 mod leases;
 mod refused;
 mod rig;
+mod s3;
 mod survived;
 mod trouble;
 
@@ -15,7 +16,7 @@ use crate::store::contract::bytes;
 
 /// What is in the store, opened with the sealing key if it is sealed.
 async fn stored_bytes(rig: &Rig, muid: Muid) -> Vec<u8> {
-    let content = rig.db.content(muid).await.unwrap().unwrap();
+    let content = rig.db.content(muid, crate::db::Variant::File).await.unwrap().unwrap();
     let copy = std::fs::read(rig.store_dir().join(content.store_key.as_str())).unwrap();
     assert_eq!(copy.len() as u64, content.stored_len());
     let Some(sealing) = content.sealing else { return copy };
@@ -48,7 +49,8 @@ async fn each_copy_is_sealed_under_a_key_of_its_own() {
     let mut nonces = Vec::new();
     for content in [b"one", b"two"] {
         let media = rig.upload(rig::order(), file_form(content)).await.unwrap();
-        nonces.push(rig.db.content(media.muid).await.unwrap().unwrap().sealing.unwrap().nonce);
+        nonces
+            .push(rig.db.content(media.muid, crate::db::Variant::File).await.unwrap().unwrap().sealing.unwrap().nonce);
     }
     assert_ne!(nonces[0], nonces[1]);
 }

@@ -11,7 +11,7 @@ use crate::support::{Answer, Server, assert_problem, bytes, get, head, post};
 const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
 fn unsealed(config: &mut BackendConfig) {
-    let StoreConfig::Local { encryption_key, .. } = &mut config.store;
+    let StoreConfig::Local { encryption_key, .. } = &mut config.store else { panic!("not a folder") };
     *encryption_key = None;
 }
 
@@ -186,7 +186,7 @@ async fn what_was_sealed_under_another_key_is_not_sent() {
     assert_problem(&server.get(&format!("/public/{muid}")).await, 500, "file_unavailable");
     let server = server
         .reopened_with(|config| {
-            let StoreConfig::Local { encryption_key, .. } = &mut config.store;
+            let StoreConfig::Local { encryption_key, .. } = &mut config.store else { panic!("not a folder") };
             *encryption_key = Some(Secret::new([9; 32]));
         })
         .await;

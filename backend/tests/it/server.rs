@@ -270,6 +270,6 @@ fn master_key(byte: u8) -> MasterKey {
 }
 
 fn set_encryption_key(config: &mut BackendConfig, key: Option<Secret<[u8; 32]>>) {
-    let StoreConfig::Local { encryption_key, .. } = &mut config.store;
+    let StoreConfig::Local { encryption_key, .. } = &mut config.store else { panic!("not a folder") };
     *encryption_key = key;
 }

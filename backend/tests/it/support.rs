@@ -20,10 +20,10 @@ use serde_json::Value;
 use sluice_backend::{
     auth::{JwtKey, User},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
-    db::SqliteDatabase,
+    db::{self, PostgresConfig},
     router::router,
     state::App,
-    store::LocalStore,
+    store::{BlobStore, LocalStore, S3Store},
 };
 use sluice_common::{
     clock::unix_now,
@@ -51,9 +51,12 @@ pub fn config(dir: &TempDir) -> BackendConfig {
         database: DatabaseConfig::Sqlite { path: dir.path().join("backend.sqlite") },
         store: StoreConfig::Local { dir: dir.path().join("files"), encryption_key: Some(Secret::new([5; 32])) },
         free_uploads: FreeUploads::default(),
+        quota: db::Quota::default(),
         terms: terms(),
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([6; 32]), 0)]).unwrap(),
         network: Network::TestWallet,
+        template_uploaders: None,
+        podcast_index: None,
         timeouts: Timeouts::default(),
     }
 }
@@ -73,6 +76,12 @@ pub struct Server {
 impl Server {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
+    }
+
+    /// One on SQLite, one on PostgreSQL.
+    pub async fn on_each_database() -> [Self; 2] {
+        let postgres = PostgresConfig::new(Secret::new(sluice_testing::postgres::database()));
+        [Self::new().await, Self::with(|config| config.database = DatabaseConfig::Postgres(postgres)).await]
     }
 
     pub async fn with(change: impl FnOnce(&mut BackendConfig)) -> Self {
@@ -139,16 +148,18 @@ impl Server {
     /// The files in the store, once the uploads have cleaned up.
     pub async fn stored_files(&self) -> Vec<PathBuf> {
         self.app.uploads.wait().await;
-        let StoreConfig::Local { dir, .. } = &self.config.store;
+        let StoreConfig::Local { dir, .. } = &self.config.store else { panic!("not a folder") };
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 }
 
 async fn open(config: &BackendConfig) -> (Arc<App>, Router) {
-    let DatabaseConfig::Sqlite { path } = &config.database;
-    let StoreConfig::Local { dir, .. } = &config.store;
-    let db = Arc::new(SqliteDatabase::open(path).await.unwrap());
-    let app = Arc::new(App::new(config, db, Arc::new(LocalStore::open(dir).unwrap())));
+    let store: Arc<dyn BlobStore> = match &config.store {
+        StoreConfig::Local { dir, .. } => Arc::new(LocalStore::open(dir).unwrap()),
+        StoreConfig::S3 { s3, .. } => Arc::new(S3Store::new(s3)),
+    };
+    let db = db::open(&config.database).await.unwrap();
+    let app = Arc::new(App::new(config, db, store));
     (Arc::clone(&app), router(app))
 }
 
@@ -173,6 +184,14 @@ pub fn head(path: &str) -> Builder {
 
 pub fn post(path: &str) -> Builder {
     Builder(Request::post(path))
+}
+
+pub fn put(path: &str) -> Builder {
+    Builder(Request::put(path))
+}
+
+pub fn delete(path: &str) -> Builder {
+    Builder(Request::delete(path))
 }
 
 impl Builder {
@@ -204,6 +223,17 @@ impl Builder {
         self.multipart().header(CONTENT_LENGTH, &body.len().to_string()).0.body(body.into()).unwrap()
     }
 
+    /// An upload of a picture.
+    pub fn picture(self, fields: &[(&str, &str)], filename: &str, mime: &str, file: &[u8]) -> Request<Body> {
+        let body = form_of(fields, filename, mime, file);
+        self.multipart().header(CONTENT_LENGTH, &body.len().to_string()).0.body(body.into()).unwrap()
+    }
+
+    /// A JSON body.
+    pub fn json(self, json: &Value) -> Request<Body> {
+        self.header(CONTENT_TYPE, "application/json").0.body(json.to_string().into()).unwrap()
+    }
+
     pub fn multipart(self) -> Self {
         self.header(CONTENT_TYPE, &format!("multipart/form-data; boundary={BOUNDARY}"))
     }
@@ -213,16 +243,20 @@ impl Builder {
     }
 }
 
-/// The body of an upload of `file`.
+/// The body of an upload of `file`, which is called `note.txt`.
 pub fn form(fields: &[(&str, &str)], file: &[u8]) -> Vec<u8> {
+    form_of(fields, "note.txt", "text/plain", file)
+}
+
+fn form_of(fields: &[(&str, &str)], filename: &str, mime: &str, file: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, value) in fields {
         let part = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
         body.extend_from_slice(part.as_bytes());
     }
     let head = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"note.txt\"\r\n\
-         Content-Type: text/plain\r\n\r\n"
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{filename}\"\r\n\
+         Content-Type: {mime}\r\n\r\n"
     );
     body.extend_from_slice(head.as_bytes());
     body.extend_from_slice(file);

@@ -1,5 +1,6 @@
 //! Uploads that cost nothing.
 
+use sluice_backend::db::Quota;
 use sluice_common::limits::FreeUploads;
 
 use crate::support::{MB, Server, assert_problem, get, head, node_key, post};
@@ -109,4 +110,37 @@ async fn other_routes_and_methods_are_problems_too() {
         assert_problem(&answer, 405, "method_not_allowed");
         assert!(answer.header("allow").contains(allow) && !answer.header("allow").is_empty());
     }
+}
+
+#[tokio::test]
+async fn nobody_has_more_than_the_quota() {
+    let quota = Quota { max_bytes: Some(3 * MB as u64), max_files: Some(2) };
+    let server = Server::with(|config| config.quota = quota).await;
+    let jwt = server.login(1);
+    let put = async |file: &[u8]| server.send(post("/file").bearer(&jwt).form(&[], file)).await;
+    let two = vec![2; 2 * MB];
+    assert_eq!(put(&two).await.status, 200);
+    for (len, size) in [(2 * MB, 2 * MB), (MB + 1, MB + 1)] {
+        let answer = put(&vec![3; len]).await;
+        assert_problem(&answer, 413, "over_quota");
+        let numbers =
+            ["limit_bytes", "limit_files", "used_bytes", "used_files"].map(|name| answer.json()[name].clone());
+        assert_eq!(numbers, [3 * MB, 2, 2 * MB, 1].map(serde_json::Value::from));
+        assert!(answer.json()["size_bytes"].as_u64().unwrap() <= size as u64);
+    }
+    // What fits exactly, fits; what is there counts once; a file more is one too many.
+    assert_eq!(put(&vec![4; MB]).await.status, 200);
+    assert_eq!(put(&two).await.status, 200);
+    assert_problem(&put(b"x").await, 413, "over_quota");
+    assert_eq!(server.send(post("/file").bearer(&server.login(2)).form(&[], b"x")).await.status, 200);
+    assert_eq!(server.stored_files().await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_can_never_fit_is_refused_from_its_declared_length() {
+    let server = Server::with(|config| config.quota = Quota { max_bytes: Some(MB as u64), max_files: None }).await;
+    let answer = server.send(post("/file").bearer(&server.login(1)).form(&[], &vec![3; 4 * MB])).await;
+    assert_problem(&answer, 413, "over_quota");
+    // The least that it can be: nobody has read it.
+    assert!(answer.json()["size_bytes"].as_u64().unwrap() < 4 * MB as u64);
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Parts, ServiceSettings, Settings, StorageMode};
+use super::{Parts, S3Settings, ServiceSettings, Settings, StorageMode, settings::BackendSettings};
 
 /// Settings that are each well formed and yet cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +29,31 @@ pub enum Invalid {
     /// The backend asks no node.
     #[error("[lightning] kind = \"lnd\" needs network here: `sluice backend` alone cannot ask the node for it")]
     BackendNetwork,
-    /// A store that this version cannot use.
-    #[error("[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\"")]
-    S3,
-    /// A database that this version's backend cannot use.
-    #[error("[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH")]
-    BackendPostgres,
+    /// Something that S3 needs.
+    #[error(
+        "[backend] storage_mode = \"s3\" (STORAGE_MODE) needs [backend.s3] {0} ({1}); roles of machines are not asked for one"
+    )]
+    S3Lacks(&'static str, &'static str),
+    /// No place of an S3 server.
+    #[error("[backend.s3] endpoint (S3_ENDPOINT): \"{0}\" is not http://HOST[:PORT] or https://HOST[:PORT]")]
+    S3Endpoint(String),
+    /// No bucket.
+    #[error("[backend.s3] bucket (S3_BUCKET): \"{0}\" is not the name of a bucket")]
+    S3Bucket(String),
+    /// A database that cannot be asked.
+    #[error("[backend] database_url (DATABASE_URL): {0}")]
+    BackendDatabase(#[source] sluice_backend::db::DbError),
+    /// No public key of a node.
+    #[error("[backend] template_uploaders: \"{0}\" is not a node's public key of 33 bytes in hex")]
+    TemplateUploader(String),
+    /// Half of what the Podcast Index needs.
+    #[error(
+        "[backend] podcast_index_key and podcast_index_secret (PODCAST_INDEX_KEY, PODCAST_INDEX_SECRET) need each other"
+    )]
+    PodcastIndex,
+    /// A text that cannot be asked.
+    #[error("[backend] {0} cannot be sent to the Podcast Index: it is not {1}")]
+    PodcastIndexText(&'static str, &'static str),
     /// Play money for everyone.
     #[error(
         "the embedded wallet is no real money: with it, {0} listens on {1}, where others can reach it; \
@@ -112,18 +131,61 @@ impl Invalid {
 pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
     settings.lightning.check(parts)?;
     if parts.has_backend() && settings.backend.storage_mode == StorageMode::S3 {
-        return Err(Invalid::S3);
+        check_s3(&settings.backend.s3)?;
     }
-    if parts.has_backend() && settings.backend_database().sqlite_path().is_none() {
-        return Err(Invalid::BackendPostgres);
+    if parts.has_backend() {
+        settings.backend_database_config()?;
     }
     let host = settings.host();
     if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Invalid::Host(host));
     }
     check_addresses(settings, parts)?;
+    settings.template_uploaders()?;
+    check_podcast_index(&settings.backend)?;
     settings.check_services()?;
     if parts.has_backend() { settings.media_terms().map(drop) } else { Ok(()) }
+}
+
+fn check_podcast_index(backend: &BackendSettings) -> Result<(), Invalid> {
+    if backend.podcast_index_key.is_some() != backend.podcast_index_secret.is_some() {
+        return Err(Invalid::PodcastIndex);
+    }
+    if !backend.podcast_index_key.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(Invalid::PodcastIndexText("podcast_index_key", "visible ASCII"));
+    }
+    match backend.podcast_index_url.parse::<http::Uri>() {
+        Ok(url) if matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none() => Ok(()),
+        _ => Err(Invalid::PodcastIndexText("podcast_index_url", "an http or https address")),
+    }
+}
+
+fn check_s3(s3: &S3Settings) -> Result<(), Invalid> {
+    // The names that AWS allows, and `_` and capitals, which others do.
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if !(3..=63).contains(&s3.bucket.len()) || !s3.bucket.bytes().all(name) {
+        return Err(Invalid::S3Bucket(s3.bucket.clone()));
+    }
+    if let Some(endpoint) = &s3.endpoint {
+        let uri = endpoint.parse::<http::Uri>().ok();
+        let is_place = uri.is_some_and(|uri| {
+            // Without user and password, which would be printed.
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                && matches!(uri.path(), "" | "/")
+                && uri.query().is_none()
+        });
+        if !is_place {
+            return Err(Invalid::S3Endpoint(endpoint.rsplit('@').next().unwrap_or_default().to_owned()));
+        }
+    }
+    if s3.access_key_id.is_none() {
+        return Err(Invalid::S3Lacks("access_key_id", "AWS_ACCESS_KEY_ID or S3_KEY"));
+    }
+    if s3.secret_access_key.is_none() {
+        return Err(Invalid::S3Lacks("secret_access_key", "AWS_SECRET_ACCESS_KEY or S3_SECRET"));
+    }
+    Ok(())
 }
 
 fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), Invalid> {

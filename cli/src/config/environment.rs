@@ -2,10 +2,11 @@
 
 use std::{ffi::OsString, fmt::Display, net::Ipv4Addr, str::FromStr};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sluice_common::secret::Secret;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{ConfigError, Invalid, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
+use super::{ConfigError, DatabaseUrl, Invalid, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
 
 /// Writes what `env` has over `settings`.
 pub(super) fn apply(
@@ -33,15 +34,35 @@ pub(super) fn apply(
         set(&mut backend.listen, listen);
     }
     set_some(&mut backend.host, env.text("HOST")?);
-    // Of these two, the text is the key, whatever it begins with.
+    // Of these, the text is the key, whatever it begins with.
     let value = |text: &str| Ok::<_, MasterKeysError>(KeySource::Value(Secret::new(text.to_owned())));
     set_some(&mut backend.jwt_key, env.read_key("JWT_KEY", value)?);
     set_some(&mut backend.local_encryption_key, env.read_key("LOCAL_ENCRYPTION_KEY", value)?);
-    set_some(&mut backend.database_url, env.parse("DATABASE_URL")?);
+    let database_url = env.parse("DATABASE_URL")?;
+    set_some(&mut backend.database_url, if database_url.is_none() { rds(&env)? } else { database_url });
     set(&mut backend.storage_mode, env.one_of("STORAGE_MODE", storage_mode, "\"local\" or \"s3\"")?);
     set_some(&mut backend.local_dir, env.text("LOCAL_DIR")?.map(Into::into));
+    let s3 = &mut backend.s3;
+    set(&mut s3.bucket, env.text("S3_BUCKET")?);
+    // AWS_REGION is not read: machines of AWS have it for themselves, and the bucket may be elsewhere.
+    set(&mut s3.region, env.text("S3_REGION")?);
+    set_some(&mut s3.endpoint, env.text("S3_ENDPOINT")?);
+    // S3_KEY and S3_SECRET are sphinx-meme's, the others AWS's.
+    for (id, secret, token) in
+        [("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", Some("AWS_SESSION_TOKEN")), ("S3_KEY", "S3_SECRET", None)]
+    {
+        // Empty, as sphinx-meme took it, they count as not set.
+        if let (Some(id), Some(secret)) = (env.secret(id)?, env.secret(secret)?) {
+            s3.access_key_id = Some(KeySource::Value(id));
+            s3.secret_access_key = Some(KeySource::Value(secret));
+            s3.session_token = token.map(|token| env.secret(token)).transpose()?.flatten().map(KeySource::Value);
+        }
+    }
     set(&mut backend.restrict_upload_size, env.one_of("RESTRICT_UPLOAD_SIZE", boolean, "\"true\" or \"false\"")?);
     set(&mut backend.max_free_upload_size_mb, env.parse("MAX_FREE_UPLOAD_SIZE_MB")?);
+    set_some(&mut backend.podcast_index_key, env.text("PODCAST_INDEX_KEY")?);
+    set_some(&mut backend.podcast_index_secret, env.read_key("PODCAST_INDEX_SECRET", value)?);
+    set(&mut backend.podcast_index_url, env.text("PODCAST_INDEX_URL")?);
     Ok(())
 }
 
@@ -78,6 +99,10 @@ impl Environment<'_> {
         Ok(self.raw(name)?.filter(|text| !text.is_empty()))
     }
 
+    fn secret(&self, name: &'static str) -> Result<Option<Secret<String>>, ConfigError> {
+        Ok(self.text(name)?.map(Secret::new))
+    }
+
     fn parse<T: FromStr<Err: Display>>(&self, name: &'static str) -> Result<Option<T>, ConfigError> {
         self.text(name)?.map(|text| text.trim().parse().map_err(|error| invalid(name, &error))).transpose()
     }
@@ -108,6 +133,29 @@ impl Environment<'_> {
 
 fn invalid(name: &'static str, message: &dyn Display) -> ConfigError {
     ConfigError::Environment { name, message: message.to_string() }
+}
+
+/// The database that Amazon's RDS names in five variables, as sphinx-meme takes them where there is no `DATABASE_URL`: over
+/// TLS, unless libpq's own `PGSSLMODE` says otherwise.
+fn rds(env: &Environment<'_>) -> Result<Option<DatabaseUrl>, ConfigError> {
+    let Some(host) = env.text("RDS_HOSTNAME")? else { return Ok(None) };
+    let needed = |name| match env.text(name) {
+        Ok(None) => Err(invalid(name, &"is not set, but RDS_HOSTNAME is")),
+        value => value,
+    };
+    let port: u16 = env.parse("RDS_PORT")?.unwrap_or(5432);
+    let (name, user) = (needed("RDS_DB_NAME")?, needed("RDS_USERNAME")?);
+    let password = Secret::new(env.text("RDS_PASSWORD")?.unwrap_or_default());
+    let sslmode = env.text("PGSSLMODE")?.unwrap_or_else(|| "require".to_owned());
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let url = Secret::new(format!(
+        "postgres://{}:{}@{host}:{port}/{}?sslmode={}",
+        encoded(&user.unwrap_or_default()),
+        encoded(password.expose()),
+        encoded(&name.unwrap_or_default()),
+        encoded(&sslmode),
+    ));
+    Ok(Some(DatabaseUrl::Postgres(url)))
 }
 
 fn storage_mode(text: &str) -> Option<StorageMode> {

@@ -5,6 +5,7 @@
 mod check;
 mod environment;
 mod lightning;
+mod s3;
 mod service_settings;
 mod services;
 mod settings;
@@ -23,6 +24,7 @@ use std::{
 pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
+    s3::S3Settings,
     service_settings::{
         Addresses, Fallback, HeaderSource, PriceSettings, RewriteSettings, ServiceSettings, StepSettings,
     },

@@ -4,14 +4,25 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use sluice_common::{l402::UnknownCaveats, limits::FreeUploads};
+use sluice_backend::{
+    config::DatabaseConfig,
+    db::{PostgresConfig, Quota},
+};
+use sluice_common::{
+    l402::UnknownCaveats,
+    lightning_message::NodeKey,
+    limits::{BYTES_PER_MB, FreeUploads},
+};
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
-use super::{DatabaseUrl, KeySource, LightningSettings, ServiceSettings, service_settings::Addresses};
+use super::{
+    DatabaseUrl, Invalid, KeySource, LightningSettings, S3Settings, ServiceSettings, service_settings::Addresses,
+};
 use crate::logging::{LogFormat, LogLevel};
 
 pub(super) const YEAR_SECS: NonZeroU64 = positive(31_557_600);
@@ -21,6 +32,13 @@ pub(super) const fn positive(value: u64) -> NonZeroU64 {
     match NonZeroU64::new(value) {
         Some(value) => value,
         None => NonZeroU64::MIN,
+    }
+}
+
+const fn positive_u32(value: u32) -> NonZeroU32 {
+    match NonZeroU32::new(value) {
+        Some(value) => value,
+        None => NonZeroU32::MIN,
     }
 }
 
@@ -121,15 +139,42 @@ pub struct BackendSettings {
     /// Its database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
+    /// How many connections it has to a PostgreSQL server.
+    pub database_max_connections: NonZeroU32,
+    /// How long it waits for one of them.
+    pub database_acquire_timeout_secs: NonZeroU32,
+    /// How long a statement may take there.
+    pub database_statement_timeout_secs: NonZeroU32,
+    /// Whether files are public of which sphinx-meme did not know.
+    pub legacy_public: bool,
     /// Where files are kept.
     pub storage_mode: StorageMode,
     /// The folder of `storage_mode = "local"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_dir: Option<PathBuf>,
+    /// The bucket of `storage_mode = "s3"`.
+    pub s3: S3Settings,
     /// Whether free uploads are limited to `max_free_upload_size_mb`.
     pub restrict_upload_size: bool,
     /// The largest free upload where they are limited.
     pub max_free_upload_size_mb: u64,
+    /// The most MB of all files of one owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_mb: Option<u64>,
+    /// The most files of one owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_files: Option<u64>,
+    /// The nodes that may add templates, as public keys in hex; any that is logged in, if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_uploaders: Option<Vec<String>>,
+    /// Where the API of the Podcast Index is.
+    pub podcast_index_url: String,
+    /// The key of that API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub podcast_index_key: Option<String>,
+    /// What belongs to the key; used as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub podcast_index_secret: Option<KeySource>,
 }
 
 /// The kinds of stores.
@@ -138,7 +183,7 @@ pub struct BackendSettings {
 pub enum StorageMode {
     /// A folder.
     Local,
-    /// S3. Known, so that it can be refused by name.
+    /// A bucket of an S3 server.
     S3,
 }
 
@@ -199,10 +244,32 @@ impl Default for BackendSettings {
             jwt_key: None,
             local_encryption_key: None,
             database_url: None,
+            database_max_connections: positive_u32(10),
+            database_acquire_timeout_secs: positive_u32(5),
+            database_statement_timeout_secs: positive_u32(30),
+            legacy_public: true,
             storage_mode: StorageMode::Local,
             local_dir: None,
+            s3: S3Settings::default(),
             restrict_upload_size: free.restricted,
             max_free_upload_size_mb: free.max_free_upload_mb,
+            quota_mb: None,
+            quota_files: None,
+            template_uploaders: None,
+            podcast_index_url: "https://api.podcastindex.org/api/1.0".to_owned(),
+            podcast_index_key: None,
+            podcast_index_secret: None,
+        }
+    }
+}
+
+impl BackendSettings {
+    /// How much each owner may have.
+    pub fn quota(&self) -> Quota {
+        let bounded = |max: Option<u64>| max.filter(|&max| max > 0);
+        Quota {
+            max_bytes: bounded(self.quota_mb).map(|mb| mb.saturating_mul(BYTES_PER_MB)),
+            max_files: bounded(self.quota_files),
         }
     }
 }
@@ -259,9 +326,40 @@ impl Settings {
         self.backend.database_url.clone().unwrap_or_else(default)
     }
 
+    /// The same with all that is set of it.
+    ///
+    /// Errors: a URL that cannot be read.
+    pub fn backend_database_config(&self) -> Result<DatabaseConfig, Invalid> {
+        let url = match self.backend_database() {
+            DatabaseUrl::Sqlite(path) => return Ok(DatabaseConfig::Sqlite { path }),
+            DatabaseUrl::Postgres(url) => url,
+        };
+        let secs = |secs: NonZeroU32| Duration::from_secs(secs.get().into());
+        let config = PostgresConfig {
+            url,
+            max_connections: self.backend.database_max_connections.get(),
+            acquire_timeout: secs(self.backend.database_acquire_timeout_secs),
+            statement_timeout: secs(self.backend.database_statement_timeout_secs),
+            legacy_public: self.backend.legacy_public,
+        };
+        config.check().map_err(Invalid::BackendDatabase)?;
+        Ok(DatabaseConfig::Postgres(config))
+    }
+
+    /// Whether what is stored from now on is sealed.
+    pub fn seals(&self) -> bool {
+        self.backend.storage_mode == StorageMode::Local || self.backend.s3.seal
+    }
+
     /// The folder of the stored files.
     pub fn local_dir(&self) -> PathBuf {
         self.backend.local_dir.clone().unwrap_or_else(|| self.data_dir.join("media"))
+    }
+
+    /// The nodes that may add templates; none: any.
+    pub fn template_uploaders(&self) -> Result<Option<Vec<NodeKey>>, Invalid> {
+        let parse = |text: &String| NodeKey::from_hex(text).map_err(|_| Invalid::TemplateUploader(text.clone()));
+        self.backend.template_uploaders.as_ref().map(|nodes| nodes.iter().map(parse).collect()).transpose()
     }
 
     fn key_file(&self, name: &str) -> KeySource {
@@ -294,6 +392,7 @@ impl Settings {
                 local_encryption_key: Some(self.local_encryption_key()),
                 database_url: Some(self.backend_database()),
                 local_dir: Some(self.local_dir()),
+                s3: S3Settings { path_style: Some(self.backend.s3.path_style()), ..self.backend.s3.clone() },
                 ..self.backend.clone()
             },
         }

@@ -3,6 +3,7 @@ mod services;
 
 use std::num::NonZeroU64;
 
+use sluice_backend::{config::DatabaseConfig, db::PostgresConfig};
 use sluice_common::secret::Secret;
 
 use super::*;
@@ -53,8 +54,12 @@ fn sluice_toml_shows_every_setting_with_its_default() {
     for (section, value) in &effective {
         assert!(SLUICE_TOML.contains(section), "{section}");
         let table = value.as_array().map_or(Some(value), |array| array.first()).and_then(toml::Value::as_table);
-        for key in table.into_iter().flat_map(toml::Table::keys) {
-            assert!(SLUICE_TOML.contains(&format!("{key} = ")), "{section}.{key}");
+        for (key, value) in table.into_iter().flatten() {
+            let written = if value.is_table() { format!("[{section}.{key}]\n") } else { format!("{key} = ") };
+            assert!(SLUICE_TOML.contains(&written), "{section}.{key}");
+            for key in value.as_table().into_iter().flat_map(toml::Table::keys) {
+                assert!(SLUICE_TOML.contains(&format!("{key} = ")), "{section}: {key}");
+            }
         }
     }
 }
@@ -136,9 +141,12 @@ fn the_names_that_sphinx_meme_knows_work() {
         ("LOCAL_DIR", "/srv/files"),
         ("LOCAL_ENCRYPTION_KEY", &key),
         ("S3_KEY", "unused"),
-        ("S3_SECRET", "unused"),
+        ("S3_SECRET", ""),
         ("RESTRICT_UPLOAD_SIZE", "1"),
         ("MAX_FREE_UPLOAD_SIZE_MB", "5"),
+        ("PODCAST_INDEX_KEY", "K"),
+        ("PODCAST_INDEX_SECRET", "file:S"),
+        ("PODCAST_INDEX_URL", "http://127.0.0.1:1/api"),
     ];
     let settings = load_with("", &env, &Flags::default(), Parts::Backend).unwrap();
     let backend = &settings.backend;
@@ -150,9 +158,51 @@ fn the_names_that_sphinx_meme_knows_work() {
     assert_eq!(settings.local_dir(), Path::new("/srv/files"));
     assert!(backend.restrict_upload_size);
     assert_eq!(backend.max_free_upload_size_mb, 5);
+    let podcasts = crate::keys::podcast_index(&settings).unwrap().unwrap();
+    assert_eq!((podcasts.key.as_str(), podcasts.secret.expose().as_str()), ("K", "file:S"));
+    assert_eq!(podcasts.base_url, "http://127.0.0.1:1/api");
 
     let all = load_with("", &env, &Flags::default(), Parts::All).unwrap();
     assert_eq!(all.backend.listen, Settings::default().backend.listen, "PORT is for `sluice backend`");
+}
+
+#[test]
+fn a_quota_is_of_bytes_and_files_and_nought_is_none() {
+    use sluice_backend::db::Quota;
+    let quota =
+        |file: &str| load_with(file, &[], &Flags::default(), Parts::Backend).map(|settings| settings.backend.quota());
+    assert_eq!(quota("").unwrap(), Quota::default());
+    assert_eq!(quota("[backend]\nquota_mb = 0\nquota_files = 0").unwrap(), Quota::default());
+    let both = Quota { max_bytes: Some(3 * 1_048_576), max_files: Some(7) };
+    assert_eq!(quota("[backend]\nquota_mb = 3\nquota_files = 7").unwrap(), both);
+    assert!(quota("[backend]\nquota_mb = -1").is_err());
+}
+
+#[test]
+fn s3_has_the_bucket_of_sphinx_meme_and_credentials_of_the_environment() {
+    let value = |text: &str| Some(KeySource::Value(Secret::new(text.to_owned())));
+    let mode = ("STORAGE_MODE", "S3");
+    let aws = [("AWS_ACCESS_KEY_ID", "aws id"), ("AWS_SECRET_ACCESS_KEY", "aws"), ("AWS_SESSION_TOKEN", "file:token")];
+    let meme = [("S3_KEY", "meme id"), ("S3_SECRET", "meme")];
+
+    let s3 = load_env(&[&[mode][..], &aws].concat()).unwrap().backend.s3;
+    assert_eq!((s3.bucket.as_str(), s3.region.as_str(), s3.path_style()), ("sphinx-memes", "us-east-1", false));
+    assert_eq!(s3.access_key_id, value("aws id"));
+    assert_eq!((s3.secret_access_key, s3.session_token), (value("aws"), value("file:token")));
+    // sphinx-meme's own names go first, and have no token.
+    let s3 = load_env(&[&[mode][..], &aws, &meme].concat()).unwrap().backend.s3;
+    assert_eq!((s3.access_key_id, s3.secret_access_key, s3.session_token), (value("meme id"), value("meme"), None));
+
+    let place = [("S3_BUCKET", "b-1"), ("S3_REGION", "garage"), ("S3_ENDPOINT", "http://127.0.0.1:3900")];
+    let s3 = load_env(&[&[mode][..], &meme, &place].concat()).unwrap().backend.s3;
+    assert_eq!((s3.bucket.as_str(), s3.region.as_str(), s3.path_style()), ("b-1", "garage", true));
+
+    let file =
+        "[backend]\nstorage_mode = \"s3\"\n[backend.s3]\naccess_key_id = \"hunter2\"\nsecret_access_key = \"file:/k\"";
+    let settings = load_file(file).unwrap();
+    assert_eq!(settings.backend.s3.secret_access_key, Some(KeySource::File("/k".into())));
+    assert!(!toml::to_string(&settings.effective()).unwrap().contains("hunter2"));
+    assert!(!settings.seals() && Settings::default().seals());
 }
 
 #[test]
@@ -199,8 +249,20 @@ fn says_where_a_file_is_wrong() {
         ),
         ("[lightning]\nkind = \"cln\"", "test.toml:2:8: unknown variant `cln`, expected `wallet` or `lnd`"),
         (
-            "[backend]\ndatabase_url = \"postgres://u:hunter2@h/d\"",
-            "[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH",
+            "[backend]\ntemplate_uploaders = [\"me\"]",
+            "[backend] template_uploaders: \"me\" is not a node's public key of 33 bytes in hex",
+        ),
+        (
+            "[backend]\npodcast_index_key = \"hunter2\"",
+            "[backend] podcast_index_key and podcast_index_secret (PODCAST_INDEX_KEY, PODCAST_INDEX_SECRET) need each other",
+        ),
+        (
+            "[backend]\npodcast_index_url = \"ftp://a\"",
+            "[backend] podcast_index_url cannot be sent to the Podcast Index: it is not an http or https address",
+        ),
+        (
+            "[backend]\ndatabase_url = \"postgres://u:hunter2@h:port/d\"",
+            "[backend] database_url (DATABASE_URL): not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME",
         ),
     ] {
         assert_eq!(error_of(load_file(text)), error);
@@ -246,7 +308,23 @@ fn refuses_what_cannot_be_used() {
     for (text, error) in [
         (
             "[backend]\nstorage_mode = \"s3\"",
-            "[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\"",
+            "[backend] storage_mode = \"s3\" (STORAGE_MODE) needs [backend.s3] access_key_id (AWS_ACCESS_KEY_ID or S3_KEY); roles of machines are not asked for one",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\n[backend.s3]\naccess_key_id = \"hunter2\"",
+            "[backend] storage_mode = \"s3\" (STORAGE_MODE) needs [backend.s3] secret_access_key (AWS_SECRET_ACCESS_KEY or S3_SECRET)",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\ns3.bucket = \"a/b\"",
+            "[backend.s3] bucket (S3_BUCKET): \"a/b\" is not the name of a bucket",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\ns3.endpoint = \"localhost:3900\"",
+            "[backend.s3] endpoint (S3_ENDPOINT): \"localhost:3900\" is not http://HOST[:PORT] or https://HOST[:PORT]",
+        ),
+        (
+            "[backend]\nstorage_mode = \"s3\"\ns3.endpoint = \"http://u:hunter2@h\"",
+            "[backend.s3] endpoint (S3_ENDPOINT): \"h\" is not",
         ),
         (
             "[gateway]\nlisten = \"0.0.0.0:1\"",
@@ -290,14 +368,13 @@ fn refuses_what_cannot_be_used() {
 fn refuses_what_a_later_version_can_by_name() {
     for (env, error) in [
         (
-            ("DATABASE_URL", "postgres://u:p@h/d"),
-            "[backend] database_url (DATABASE_URL): PostgreSQL is not supported there yet; use sqlite:PATH",
+            ("DATABASE_URL", "postgres://u:p@h:port/d"),
+            "[backend] database_url (DATABASE_URL): not a URL of a PostgreSQL database; use postgres://USER:PASSWORD@HOST/NAME",
         ),
         (
             ("GATEWAY_DATABASE_URL", "mysql://u:p@h/d"),
             "environment variable GATEWAY_DATABASE_URL: not a database URL; use sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME",
         ),
-        (("STORAGE_MODE", "S3"), "[backend] storage_mode = \"s3\" (STORAGE_MODE) is not supported yet; use \"local\""),
         (("STORAGE_MODE", "tape"), "environment variable STORAGE_MODE: expected \"local\" or \"s3\""),
         (("RESTRICT_UPLOAD_SIZE", "yes"), "environment variable RESTRICT_UPLOAD_SIZE: expected \"true\" or \"false\""),
         (
@@ -333,4 +410,54 @@ fn flags_for_the_only_service_need_just_one() {
     let flags = Flags { max_mb: NonZeroU64::new(1), ..Flags::default() };
     let error = error_of(load_with(&text, &[], &flags, Parts::All));
     assert_eq!(error, "--price-sat and --max-mb are for one [[service]], but there are 2");
+}
+
+#[test]
+fn the_media_servers_rows_can_be_in_postgres() {
+    let url = "postgres://u:hunter2@h/d?sslmode=verify-full&sslrootcert=/dev/null";
+    let config = |settings: Settings| match settings.backend_database_config().unwrap() {
+        DatabaseConfig::Postgres(config) => config,
+        sqlite => panic!("{sqlite:?}"),
+    };
+    let settings = load_env(&[("DATABASE_URL", url)]).unwrap();
+    assert!(!format!("{settings:?} {}", toml::to_string(&settings).unwrap()).contains("hunter2"));
+    let defaults = PostgresConfig::new(Secret::new(url.to_owned()));
+    assert_eq!(format!("{:?}", config(settings.clone())), format!("{defaults:?}"));
+    assert_eq!(config(settings).url, defaults.url);
+
+    let file = "[backend]\ndatabase_url = \"postgresql:///d\"\ndatabase_max_connections = 3\n\
+        database_acquire_timeout_secs = 2\ndatabase_statement_timeout_secs = 7\nlegacy_public = false";
+    let config = config(load_file(file).unwrap());
+    assert_eq!((config.max_connections, config.acquire_timeout.as_secs()), (3, 2));
+    assert_eq!((config.statement_timeout.as_secs(), config.legacy_public), (7, false));
+    let error = error_of(load_env(&[("DATABASE_URL", "postgres://u:hunter2@h/d?sslrootcert=nowhere.pem")]));
+    assert!(error.contains("nowhere.pem: No such file") && !error.contains("hunter2"), "{error}");
+    for zero in ["database_max_connections", "database_acquire_timeout_secs", "database_statement_timeout_secs"] {
+        assert!(load_file(&format!("[backend]\n{zero} = 0")).is_err());
+    }
+}
+
+#[test]
+fn the_variables_of_amazons_databases_work_where_there_is_no_url() {
+    let rds = [
+        ("RDS_HOSTNAME", "db.example"),
+        ("RDS_PORT", "5433"),
+        ("RDS_DB_NAME", "ebdb"),
+        ("RDS_USERNAME", "me"),
+        ("RDS_PASSWORD", "p@ss/w:rd?"),
+    ];
+    let database = |env: &[(&str, &str)]| load_env(env).unwrap().backend_database();
+    let is = |url: &str| DatabaseUrl::Postgres(Secret::new(url.to_owned()));
+    let url = "postgres://me:p%40ss%2Fw%3Ard%3F@db.example:5433/ebdb?sslmode=require";
+    assert_eq!(database(&rds), is(url));
+    assert_eq!(
+        database(&[&rds[..], &[("PGSSLMODE", "verify-full")]].concat()),
+        is(&url.replace("require", "verify%2Dfull"))
+    );
+    assert_eq!(database(&[&rds[..], &[("DATABASE_URL", "sqlite:/a.db")]].concat()), DatabaseUrl::sqlite("/a.db"));
+    assert_eq!(database(&rds[1..]), Settings::default().backend_database());
+    let no_name = [rds[0], rds[3]];
+    assert_eq!(error_of(load_env(&no_name)), "environment variable RDS_DB_NAME: is not set, but RDS_HOSTNAME is");
+    let no_port = [rds[0], ("RDS_PORT", "many"), rds[2], rds[3]];
+    assert!(error_of(load_env(&no_port)).starts_with("environment variable RDS_PORT"));
 }

@@ -94,7 +94,7 @@ pub async fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), DoctorE
         report.add(&Finding::error("services", error.to_string()))?;
     }
     let database_time = storage::look_at_databases(settings, &mut report).await?;
-    report.add(&storage::look_at_store(settings))?;
+    report.add(&storage::look_at_store(settings).await)?;
     report.add(&clock::look(info.as_ref(), database_time))?;
     report.add(&place::look(settings).await)?;
     if report.errors > 0 { Err(DoctorError::Errors(report.errors)) } else { Ok(()) }

@@ -2,10 +2,19 @@
 
 use std::{io, path::Path};
 
+use sluice_backend::{
+    config::DatabaseConfig,
+    db::{PostgresDatabase, PostgresState},
+    server::StartError,
+    store::{BlobStore, S3Store},
+};
 use sluice_gateway::probe;
 
 use super::{Finding, Report};
-use crate::config::{DatabaseUrl, Settings};
+use crate::{
+    config::{DatabaseUrl, S3Settings, Settings, StorageMode},
+    server::{self, RunError},
+};
 
 const DATABASE: &str = "database";
 const STORE: &str = "store";
@@ -19,7 +28,11 @@ pub(super) async fn look_at_databases(settings: &Settings, report: &mut Report<'
             DatabaseUrl::Postgres(url) => match probe::postgres(url).await {
                 Ok(now) => {
                     time = Some(now);
-                    Finding::ok(DATABASE, format!("{whose}: {database} answers"))
+                    let more = if whose == "backend" { backend_tables(settings).await } else { Ok("") };
+                    match more {
+                        Ok(more) => Finding::ok(DATABASE, format!("{whose}: {database} answers{more}")),
+                        Err(error) => Finding::error(DATABASE, format!("{whose}: {database}: {error}")),
+                    }
                 }
                 Err(error) => Finding::error(DATABASE, format!("{whose}: {database}: {error}")),
             },
@@ -27,6 +40,16 @@ pub(super) async fn look_at_databases(settings: &Settings, report: &mut Report<'
         report.add(&finding)?;
     }
     Ok(time)
+}
+
+/// What is to be said of the backend's tables in PostgreSQL.
+async fn backend_tables(settings: &Settings) -> Result<&'static str, RunError> {
+    let DatabaseConfig::Postgres(config) = settings.backend_database_config()? else { return Ok("") };
+    Ok(match PostgresDatabase::look(&config).await.map_err(StartError::Db)? {
+        PostgresState::Ours => "",
+        PostgresState::Legacy => "; the table media of sphinx-meme is adopted when Sluice first starts",
+        PostgresState::Empty => "; its tables are made when Sluice first starts",
+    })
 }
 
 async fn look_at_sqlite(whose: &str, path: &Path) -> Finding {
@@ -46,8 +69,27 @@ async fn look_at_sqlite(whose: &str, path: &Path) -> Finding {
     }
 }
 
-/// Says how the folder of the stored files is.
-pub(super) fn look_at_store(settings: &Settings) -> Finding {
+/// Says how the place of the stored files is.
+pub(super) async fn look_at_store(settings: &Settings) -> Finding {
+    match settings.backend.storage_mode {
+        StorageMode::Local => look_at_folder(settings),
+        StorageMode::S3 => look_at_s3(&settings.backend.s3).await,
+    }
+}
+
+async fn look_at_s3(s3: &S3Settings) -> Finding {
+    let bucket = &s3.bucket;
+    let config = match server::s3_config(s3) {
+        Ok(config) => config,
+        Err(error) => return Finding::error(STORE, error.to_string()),
+    };
+    match S3Store::new(&config).check().await {
+        Ok(()) => Finding::ok(STORE, format!("S3 bucket {bucket} can be written, read and cleaned up")),
+        Err(error) => Finding::error(STORE, format!("S3 bucket {bucket}: {error}")),
+    }
+}
+
+fn look_at_folder(settings: &Settings) -> Finding {
     let dir = settings.local_dir();
     let shown = dir.display();
     if !dir.exists() {

@@ -32,7 +32,7 @@ fn a_first_start_makes_every_key_once() {
     }
     let fingerprint = |settings| master_keys(settings).unwrap().fingerprints().next().unwrap();
     let before = (fingerprint(&settings), jwt_key(&settings).unwrap(), wallet_key(&settings).unwrap());
-    assert_ne!(wallet_key(&settings).unwrap(), local_encryption_key(&settings).unwrap());
+    assert_ne!(wallet_key(&settings).ok(), local_encryption_key(&settings).unwrap());
 
     assert!(make_missing(&settings).unwrap().is_empty());
     assert_eq!(before, (fingerprint(&settings), jwt_key(&settings).unwrap(), wallet_key(&settings).unwrap()));
@@ -181,4 +181,18 @@ fn a_macaroon_is_a_file_of_bytes_or_hex() {
     assert!(error.contains("file:PATH") && !error.contains("hunter2"), "{error}");
     let missing = lnd_macaroon(&KeySource::File(dir.path().join("none"))).unwrap_err().to_string();
     assert!(missing.contains("there is no file") && !missing.contains("openssl"), "{missing}");
+}
+
+#[test]
+fn without_sealing_no_key_for_it_is_made_or_missed() {
+    let (_dir, mut settings) = first_start();
+    settings.backend.storage_mode = StorageMode::S3;
+    assert_eq!(make_missing(&settings).unwrap().len(), 3);
+    assert_eq!(local_encryption_key(&settings).unwrap(), None);
+    // A key that is named must be there.
+    settings.backend.local_encryption_key = Some(settings.local_encryption_key());
+    assert!(matches!(local_encryption_key(&settings), Err(KeyError::Missing { .. })));
+    settings.backend.local_encryption_key = None;
+    settings.backend.s3.seal = true;
+    assert!(matches!(local_encryption_key(&settings), Err(KeyError::Missing { .. })));
 }

@@ -6,9 +6,6 @@ mod book;
 mod contract;
 pub mod key_use;
 mod postgres;
-#[cfg(test)]
-#[path = "../../tests/it/postgres.rs"]
-mod postgres_server;
 mod proof;
 mod sql;
 mod sqlite;

@@ -211,14 +211,14 @@ impl LedgerDb for PostgresLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{contract::contract_tests, postgres_server};
+    use crate::ledger::contract::contract_tests;
 
     async fn ledger() -> (PostgresLedger, ()) {
         (open().await, ())
     }
 
     async fn open() -> PostgresLedger {
-        PostgresLedger::open(&Secret::new(postgres_server::database().await)).await.unwrap()
+        PostgresLedger::open(&Secret::new(sluice_testing::postgres::database())).await.unwrap()
     }
 
     contract_tests!(ledger);
@@ -252,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn several_that_start_at_once_all_start() {
-        let url = Secret::new(postgres_server::database().await);
+        let url = Secret::new(sluice_testing::postgres::database());
         let all = futures_util::future::join_all((0..5).map(|_| PostgresLedger::open(&url))).await;
         assert!(all.iter().all(Result::is_ok), "{all:?}");
     }

@@ -338,7 +338,7 @@ async fn a_node_whose_indexes_began_anew_is_booked_from_the_beginning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_memo_of_another_program_keeps_no_settlement_from_the_books() {
     let world = World::new().await;
-    let postgres = PostgresLedger::open(&Secret::new(postgres_server::database().await)).await.unwrap();
+    let postgres = PostgresLedger::open(&Secret::new(sluice_testing::postgres::database())).await.unwrap();
     // NUL is what PostgreSQL takes in no text.
     let strange = world.invoice(format!("m\0edia {}", world.token_id())).await;
     world.pay(&strange).await;

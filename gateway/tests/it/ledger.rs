@@ -12,13 +12,14 @@ use sluice_gateway::{
     invoice_limits::{InvoiceLimits, RateLimit},
     ledger::{Filter, LedgerDb, Payment, PostgresLedger, SettlementProof},
 };
+use sluice_testing::postgres;
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     World,
     client::{Reply, Request},
-    postgres, with,
+    with,
 };
 
 async fn payments(ledger: &dyn LedgerDb) -> Vec<Payment> {
@@ -120,7 +121,7 @@ async fn let_in(url: &str, yes: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paid_tokens_go_on_working_while_postgres_is_away_and_are_booked_later() {
-    let url = postgres::database().await;
+    let url = postgres::database();
     let ledger = Arc::new(PostgresLedger::open(&Secret::new(url.clone())).await.unwrap());
     let world = World::configured(|_| (), Some(ledger.clone())).await;
     let_in(&url, false).await;
@@ -136,7 +137,7 @@ async fn paid_tokens_go_on_working_while_postgres_is_away_and_are_booked_later()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_nodes_word_for_proof_what_nobody_can_say_is_503() {
-    let url = postgres::database().await;
+    let url = postgres::database();
     let ledger = Arc::new(PostgresLedger::open(&Secret::new(url.clone())).await.unwrap());
     let world = World::configured(|config| config.settlement = SettlementProof::Node, Some(ledger)).await;
     let known = world.buy().await;

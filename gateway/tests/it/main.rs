@@ -9,7 +9,6 @@ mod floods;
 mod grpc;
 mod ledger;
 mod plugin;
-mod postgres;
 mod prices;
 mod streams;
 mod upstreams;

@@ -15,8 +15,8 @@ use time::{Duration, OffsetDateTime, macros::datetime};
 
 use crate::{
     db::{
-        BeginError, CommitError, ContentId, Database, FinishedUpload, Media, NewMedia, NewUpload, Owner, PaidUse,
-        Sealing, UseCounter,
+        BeginError, CommitError, ContentId, Database, FinishedUpload, Media, NewMedia, NewUpload, Owner, Page, PaidUse,
+        Quota, Sealing, UseCounter, Variant,
     },
     store::{BlobStore, BlobStream, BlobWriter, StoreError, StoreKey, StoreKind},
 };
@@ -72,8 +72,10 @@ pub(crate) fn finished(content: ContentId, muid: Muid, owner: Owner) -> Finished
         mime: "application/octet-stream".to_owned(),
         expiry: None,
         public: false,
+        template: false,
+        dimensions: None,
     };
-    FinishedUpload { content, muid, size: SIZE, media }
+    FinishedUpload { content, muid, size: SIZE, media, quota: Quota::default() }
 }
 
 /// A store that knows lengths only.
@@ -176,12 +178,12 @@ impl<'a> Server<'a> {
 
     /// What owner `who` has of file `n`.
     pub(crate) async fn owned(&self, n: u8, who: u8) -> Option<Media> {
-        let owned = self.db.all_owned(&[owner(who)]).await.unwrap();
-        owned.into_iter().find(|media| media.muid == muid(n))
+        let owned = self.db.owned(&[owner(who)], &Page::default(), at(0)).await.unwrap();
+        owned.media.into_iter().find(|media| media.muid == muid(n))
     }
 
     /// The key of the stored copy of file `n`.
     pub(crate) async fn stored_key(&self, n: u8) -> Option<StoreKey> {
-        self.db.content(muid(n)).await.unwrap().map(|content| content.store_key)
+        self.db.content(muid(n), Variant::File).await.unwrap().map(|content| content.store_key)
     }
 }

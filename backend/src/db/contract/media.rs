@@ -1,7 +1,7 @@
 //! What is stored and whose it is.
 
 use super::fixture::{SIZE, Server, at, finished, muid, owner, upload};
-use crate::db::{Content, Database, KeyUse, Media, NewMedia, Owner};
+use crate::db::{Content, Database, KeyUse, Media, NewMedia, Owner, Page, Variant};
 
 fn names(media: &[Media]) -> Vec<&str> {
     media.iter().map(|media| media.name.as_str()).collect()
@@ -15,14 +15,14 @@ pub(crate) async fn tells_what_was_stored(db: &dyn Database) {
             new.sealing = None;
         }
         let id = db.begin_upload(&new, at(0)).await.unwrap();
-        assert_eq!(db.content(muid(n)).await.unwrap(), None);
-        assert_eq!(db.media(muid(n), &[owner(1)]).await.unwrap(), None);
+        assert_eq!(db.content(muid(n), Variant::File).await.unwrap(), None);
+        assert_eq!(db.media(muid(n), &[owner(1)], at(0)).await.unwrap(), None);
 
         let mut end = finished(id, muid(n), owner(1));
         end.media.public = sealed;
         end.media.expiry = sealed.then(|| at(1_000));
         let media = server.commit(&end, 5).await.unwrap();
-        let NewMedia { owner, name, description, price_sat, tags, ttl_secs, filename, mime, expiry, public } =
+        let NewMedia { owner, name, description, price_sat, tags, ttl_secs, filename, mime, expiry, public, .. } =
             end.media;
         let expected = Media {
             muid: muid(n),
@@ -46,15 +46,15 @@ pub(crate) async fn tells_what_was_stored(db: &dyn Database) {
             public,
         };
         assert_eq!(media, expected);
-        assert_eq!(db.media(muid(n), &[]).await.unwrap().as_ref(), Some(&expected));
+        assert_eq!(db.media(muid(n), &[], at(0)).await.unwrap().as_ref(), Some(&expected));
         assert_eq!(server.owned(n, 1).await.as_ref(), Some(&expected));
         let content =
             Content { id, muid: muid(n), store: new.store, store_key: new.store_key, sealing: new.sealing, size: SIZE };
-        assert_eq!(db.content(muid(n)).await.unwrap(), Some(content));
+        assert_eq!(db.content(muid(n), Variant::File).await.unwrap(), Some(content));
     }
     assert_eq!(server.owned(1, 2).await, None);
-    assert_eq!(db.media(muid(3), &[owner(1)]).await.unwrap(), None);
-    assert_eq!(db.content(muid(3)).await.unwrap(), None);
+    assert_eq!(db.media(muid(3), &[owner(1)], at(0)).await.unwrap(), None);
+    assert_eq!(db.content(muid(3), Variant::File).await.unwrap(), None);
 }
 
 pub(crate) async fn nobody_changes_the_row_of_another(db: &dyn Database) {
@@ -108,7 +108,7 @@ pub(crate) async fn the_first_preferred_owner_speaks_for_a_content(db: &dyn Data
         (vec![], 2, 2),
         (vec![owner(3), owner(1)], 2, 1),
     ] {
-        let media = db.media(muid(n), &preferred).await.unwrap().unwrap();
+        let media = db.media(muid(n), &preferred, at(0)).await.unwrap().unwrap();
         assert_eq!((media.muid, media.owner), (muid(n), owner(speaks)), "{n} {preferred:?}");
     }
 }
@@ -121,10 +121,13 @@ pub(crate) async fn lists_all_of_some_owners_newest_first(db: &dyn Database) {
         end.media.name = n.to_string();
         server.commit(&end, secs).await.unwrap();
     }
-    assert_eq!(names(&db.all_owned(&[owner(1)]).await.unwrap()), ["3", "1"]);
-    assert_eq!(names(&db.all_owned(&[owner(2), owner(1), owner(9), owner(2)]).await.unwrap()), ["3", "2", "1"]);
-    assert_eq!(names(&db.all_owned(&[owner(9)]).await.unwrap()), [""; 0]);
-    assert_eq!(names(&db.all_owned(&[]).await.unwrap()), [""; 0]);
+    assert_eq!(names(&db.owned(&[owner(1)], &Page::default(), at(0)).await.unwrap().media), ["3", "1"]);
+    assert_eq!(
+        names(&db.owned(&[owner(2), owner(1), owner(9), owner(2)], &Page::default(), at(0)).await.unwrap().media),
+        ["3", "2", "1"]
+    );
+    assert_eq!(names(&db.owned(&[owner(9)], &Page::default(), at(0)).await.unwrap().media), [""; 0]);
+    assert_eq!(names(&db.owned(&[], &Page::default(), at(0)).await.unwrap().media), [""; 0]);
 }
 
 pub(crate) async fn notes_and_forgets_keys(db: &dyn Database) {
@@ -138,4 +141,25 @@ pub(crate) async fn notes_and_forgets_keys(db: &dyn Database) {
     assert!(db.forget_key(&keys[1]).await.unwrap());
     assert!(!db.forget_key(&keys[1]).await.unwrap());
     assert_eq!(db.keys_in_use().await.unwrap(), [keys[0].clone(), keys[2].clone()]);
+}
+
+pub(crate) async fn takes_any_text(db: &dyn Database) {
+    let server = Server::new(db);
+    let (content, _) = server.begin(None, 0).await.unwrap();
+    let mut end = finished(content, muid(1), owner(1));
+    // A form may hold NUL, which PostgreSQL's text may not.
+    let strange = "\0'\"\\{},\u{1f388}\u{202e}\n\u{7f}";
+    end.media.name = strange.to_owned();
+    end.media.description = strange.repeat(1_000);
+    end.media.tags = vec![String::new(), strange.to_owned(), "NULL".to_owned()];
+    end.media.filename = strange.to_owned();
+    let stored = server.commit(&end, 0).await.unwrap();
+    assert_eq!(stored.name.replace('\0', "\u{fffd}"), strange.replace('\0', "\u{fffd}"));
+    assert_eq!((stored.tags.len(), stored.tags[2].as_str()), (3, "NULL"));
+    assert_eq!(server.owned(1, 1).await, Some(stored));
+    for owner in [Owner::from_text(strange.to_owned()), Owner::from_text(String::new())] {
+        let owners = [owner];
+        assert_eq!(db.owned(&owners, &Page::default(), at(0)).await.unwrap().media, []);
+        assert!(db.media(muid(1), &owners, at(0)).await.unwrap().is_some());
+    }
 }

@@ -5,7 +5,7 @@ use sluice_common::dare::sealed_len;
 
 use super::fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, upload};
 use crate::{
-    db::{CommitError, Database, NewUpload, Sealing},
+    db::{CommitError, Database, FinishedUpload, NewUpload, Sealing, Variant},
     store::StoreKind,
 };
 
@@ -63,7 +63,7 @@ pub(crate) async fn replaces_a_copy_that_is_sealed_otherwise(db: &dyn Database) 
             server.store.put(&new.store_key, if key.is_some() { sealed_len(SIZE) } else { SIZE });
             server.commit(&finished(content, muid(1), owner(1)), secs).await.unwrap();
             let stored = keep.get_or_insert((new.store_key.clone(), sealing)).clone();
-            let content = db.content(muid(1)).await.unwrap().unwrap();
+            let content = db.content(muid(1), Variant::File).await.unwrap().unwrap();
             assert_eq!((content.store_key, content.sealing), stored, "{key:?}");
             let given_up = if secs == 0 { older.take() } else { Some(new.store_key) };
             assert_eq!(server.sweep(secs).await, Vec::from_iter(given_up), "{key:?}");
@@ -109,7 +109,7 @@ pub(crate) async fn a_late_upload_is_stored_until_it_is_swept(db: &dyn Database)
         assert!(matches!(lost, Err(CommitError::LeaseLost)), "{lost:?}");
     }
     assert_eq!(server.stored_key(2).await, None);
-    assert_eq!(db.media(muid(2), &[]).await.unwrap(), None);
+    assert_eq!(db.media(muid(2), &[], at(0)).await.unwrap(), None);
 }
 
 pub(crate) async fn a_renewed_lease_is_not_swept(db: &dyn Database) {
@@ -176,4 +176,16 @@ pub(crate) async fn of_a_race_one_copy_is_stored(db: &dyn Database) {
     for who in 1..=RACERS {
         assert!(server.owned(1, who).await.is_some(), "{who}");
     }
+}
+
+pub(crate) async fn a_copy_of_another_length_stands_for_none(db: &dyn Database) {
+    let server = Server::new(db);
+    // A content has one length; what a row says otherwise, with a copy of just that length, was never whole.
+    let (content, short) = server.begin(None, 0).await.unwrap();
+    server.store.put(&short, sealed_len(7));
+    let end = FinishedUpload { size: 7, ..finished(content, muid(1), owner(1)) };
+    server.commit(&end, 0).await.unwrap();
+    let whole = server.upload(1, 2, None, 0).await;
+    assert_eq!(server.stored_key(1).await, Some(whole));
+    assert_eq!(server.sweep(0).await, [short]);
 }

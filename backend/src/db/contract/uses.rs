@@ -183,3 +183,68 @@ pub(crate) async fn of_a_hundred_at_once_one_begins(db: &dyn Database) {
     let late = join_all((0..100).map(|_| server.begin(Some(&token), 0))).await;
     assert!(late.iter().all(|late| matches!(late, Err(BeginError::UsedUp))), "{late:?}");
 }
+
+pub(crate) async fn many_at_once_never_store_more_than_was_sold(db: &dyn Database) {
+    const SOLD: u64 = 7;
+    let server = Server::new(db);
+    let (token, narrower) = (token(1, &[SOLD]), token(1, &[SOLD, 3]));
+    // Each begins, and stores a content of its own, fails, or is swept; two of the credentials of one payment.
+    let stored = join_all((0..90_u8).map(|n| {
+        let (server, token) = (&server, if n % 2 == 0 { &token } else { &narrower });
+        async move {
+            loop {
+                match server.begin(Some(token), 0).await {
+                    Err(BeginError::UsedUp) => return 0,
+                    Err(BeginError::InProgress) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                    Ok((content, _)) if n % 3 == 0 => {
+                        db.abandon_upload(content).await.unwrap();
+                        return 0;
+                    }
+                    Ok((content, _)) => {
+                        return u64::from(server.commit(&finished(content, muid(n), owner(n)), 0).await.is_ok());
+                    }
+                }
+            }
+        }
+    }))
+    .await;
+    let narrow: u64 = stored.iter().skip(1).step_by(2).sum();
+    assert_eq!((stored.iter().sum::<u64>(), narrow <= 3), (SOLD, true), "{stored:?}");
+    assert_eq!(server.uses(&narrower, 0).await, [(SOLD, 0), (narrow, 0)]);
+}
+
+pub(crate) async fn a_late_upload_never_stores_a_use_that_was_given_on(db: &dyn Database) {
+    for n in 0..40 {
+        let server = Server::new(db);
+        let token = token(n, &[1]);
+        let (late, _) = server.begin(Some(&token), 0).await.unwrap();
+        // Its lease is over: it comes to its end while another begins on its use, and while it is swept.
+        let late = async { server.commit(&finished(late, muid(n), owner(1)), LEASE_SECS).await.is_ok() };
+        let other = async {
+            match server.begin(Some(&token), LEASE_SECS).await {
+                Ok((content, _)) => {
+                    server.commit(&finished(content, muid(100 + n), owner(1)), LEASE_SECS).await.is_ok()
+                }
+                Err(BeginError::Db(error)) => panic!("{error}"),
+                Err(_) => false,
+            }
+        };
+        let (late, other, _) = tokio::join!(late, other, server.sweep(LEASE_SECS));
+        assert!(!(late && other), "one use was stored twice");
+        let spent = u64::from(late) + u64::from(other);
+        assert_eq!(server.uses(&token, LEASE_SECS).await, [(spent, 0)], "{n}");
+    }
+}
+
+pub(crate) async fn one_content_sent_many_times_at_once_costs_one_use(db: &dyn Database) {
+    let server = Server::new(db);
+    let token = token(1, &[20]);
+    let begun = join_all((0..20).map(|_| server.begin(Some(&token), 0))).await;
+    let ends: Vec<_> = begun.into_iter().map(|begun| finished(begun.unwrap().0, muid(1), owner(1))).collect();
+    for committed in join_all(ends.iter().map(|end| server.commit(end, 0))).await {
+        committed.unwrap();
+    }
+    assert_eq!(server.uses(&token, 0).await, [(1, 0)]);
+    assert_eq!(db.token_use(&token, at(0)).await.unwrap().stored.len(), 1);
+}

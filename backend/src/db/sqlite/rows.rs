@@ -4,16 +4,11 @@ use sluice_common::muid::Muid;
 use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
+pub(super) use crate::db::micros;
 use crate::{
-    db::{Content, ContentId, DbError, DiscardedCopy, KeyUse, Media, Owner, Sealing, StoredUpload},
+    db::{Content, ContentId, DbError, DiscardedCopy, KeyUse, Media, Owner, Sealing, StoredUpload, from_micros},
     store::{StoreKey, StoreKind},
 };
-
-/// Unix microseconds, rounded down: how a time is stored.
-pub(super) fn micros(time: OffsetDateTime) -> i64 {
-    // A year has five digits at most, so this always fits.
-    time.unix_timestamp_nanos().div_euclid(1_000) as i64
-}
 
 /// A number as SQLite stores it, up to 2^63 - 1.
 pub(super) fn integer(number: u64) -> Result<i64, sqlx::Error> {
@@ -102,5 +97,10 @@ pub(super) fn sealing(row: &SqliteRow) -> Result<Option<Sealing>, DbError> {
 }
 
 fn time(micros: i64) -> Result<OffsetDateTime, DbError> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).map_err(|_| DbError::Row("a time"))
+    from_micros(micros).ok_or(DbError::Row("a time"))
+}
+
+/// How many rows to ask for, to see whether there are more than `limit`.
+pub(super) fn one_more(limit: Option<u32>) -> i64 {
+    limit.map_or(i64::MAX, |limit| i64::from(limit) + 1)
 }

@@ -1,16 +1,17 @@
 //! Uploads from their begin to their end, and the uses of tokens that they hold and spend. Every function works inside
 //! a transaction of its caller's.
 
+use sluice_common::muid::Muid;
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 
 use super::{media, rows};
 use crate::{
     db::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload, Media,
-        NewUpload, PaidUse, Sealing, TokenUse, UseCounter,
+        BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
+        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
     },
-    store::{BlobStore, StoreError, StoreKind},
+    store::{BlobStore, StoreKind},
 };
 
 /// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
@@ -112,39 +113,62 @@ pub(super) async fn finish(
     store: &dyn BlobStore,
     now: OffsetDateTime,
 ) -> Result<Media, CommitError> {
-    let pending = sqlx::query("SELECT * FROM content WHERE id = ? AND state = 'pending'").bind(upload.content.0);
-    let pending = pending.fetch_optional(&mut *tx).await?.ok_or(CommitError::LeaseLost)?;
-    let sealing = rows::sealing(&pending)?;
+    let sealing = pending(tx, upload.content).await?;
+    media::check_quota(tx, upload).await?;
     charge(tx, upload, now).await?;
-    match media::stored(tx, upload.muid).await? {
-        Some(older) if is_sealed_like(&older, sealing.as_ref()) && is_whole(&older, store).await? => {
-            discard(tx, upload.content).await?;
-        }
-        older => {
-            if let Some(older) = older {
-                discard(tx, older.id).await?;
-            }
-            sqlx::query("UPDATE content SET state = 'stored', muid = ?, size = ?, lease_until = NULL WHERE id = ?")
-                .bind(upload.muid.to_string())
-                .bind(rows::integer(upload.size)?)
-                .bind(upload.content.0)
-                .execute(&mut *tx)
-                .await?;
-        }
-    }
+    keep_one(tx, upload.content, sealing.as_ref(), upload.muid, Variant::File, upload.size, store).await?;
+    media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
     Ok(media::save(tx, upload, now).await?)
 }
 
-/// Whether both are sealed under the same key, or neither is. A key that is not this upload's may be one that nobody has
-/// any more.
-fn is_sealed_like(copy: &Content, sealing: Option<&Sealing>) -> bool {
-    let key = |sealing: Option<&Sealing>| sealing.map(|sealing| sealing.key_fingerprint.clone());
-    key(copy.sealing.as_ref()) == key(sealing)
+pub(super) async fn finish_variant(
+    tx: &mut SqliteConnection,
+    upload: &FinishedVariant,
+    store: &dyn BlobStore,
+) -> Result<Content, CommitError> {
+    let FinishedVariant { content, muid, variant, size } = *upload;
+    let sealing = pending(tx, content).await?;
+    media::stored(tx, muid, Variant::File).await?.ok_or(CommitError::NoFile)?;
+    keep_one(tx, content, sealing.as_ref(), muid, variant, size, store).await?;
+    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost)
 }
 
-/// Whether a stored copy can be read from `store` as it was written.
-async fn is_whole(copy: &Content, store: &dyn BlobStore) -> Result<bool, StoreError> {
-    Ok(copy.store == store.kind() && store.len(&copy.store_key).await? == Some(copy.stored_len()))
+/// How the copy of an upload is sealed that is still pending.
+async fn pending(tx: &mut SqliteConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
+    let pending = sqlx::query("SELECT * FROM content WHERE id = ? AND state = 'pending'").bind(content.0);
+    let pending = pending.fetch_optional(tx).await?.ok_or(CommitError::LeaseLost)?;
+    Ok(rows::sealing(&pending)?)
+}
+
+/// Makes the new copy the stored one, unless there is one that is as good; discards the other.
+async fn keep_one(
+    tx: &mut SqliteConnection,
+    new: ContentId,
+    sealing: Option<&Sealing>,
+    muid: Muid,
+    variant: Variant,
+    size: u64,
+    store: &dyn BlobStore,
+) -> Result<(), CommitError> {
+    let older = media::stored(tx, muid, variant).await?;
+    if let Some(older) = &older
+        && older.can_stand_for(size, sealing, store).await?
+    {
+        return Ok(discard(tx, new).await?);
+    }
+    if let Some(older) = older {
+        discard(tx, older.id).await?;
+    }
+    const KEEP: &str =
+        "UPDATE content SET state = 'stored', muid = ?, variant = ?, size = ?, lease_until = NULL WHERE id = ?";
+    sqlx::query(KEEP)
+        .bind(muid.to_string())
+        .bind(variant.name())
+        .bind(rows::integer(size)?)
+        .bind(new.0)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.

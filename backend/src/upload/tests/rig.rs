@@ -101,7 +101,7 @@ pub(super) fn owner(number: u8) -> Owner {
 
 /// A free upload of at most 32 MiB.
 pub(super) fn order() -> UploadOrder {
-    UploadOrder { owner: owner(1), max_upload_bytes: 32 << 20, paid: None, public: false }
+    UploadOrder { owner: owner(1), max_upload_bytes: 32 << 20, paid: None, public: false, template: false }
 }
 
 /// The same, on a token for one.

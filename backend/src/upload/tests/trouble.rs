@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::RangeInclusive,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -12,7 +13,10 @@ use tokio::sync::Semaphore;
 
 use super::super::*;
 use crate::{
-    db::{BeginError, Content, DbError, DiscardedCopy, KeyUse, SqliteDatabase, TokenUse},
+    db::{
+        BeginError, Content, DbError, DiscardedCopy, FinishedVariant, KeyUse, Listing, MediaChange, Page,
+        SqliteDatabase, TokenUse, Usage, Variant,
+    },
     store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind},
 };
 
@@ -124,6 +128,10 @@ impl Troubled {
 
 #[async_trait]
 impl Database for Troubled {
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+
     async fn commit_upload(
         &self,
         upload: &FinishedUpload,
@@ -177,16 +185,62 @@ impl Database for Troubled {
         self.inner.forget(content).await
     }
 
-    async fn content(&self, muid: Muid) -> Result<Option<Content>, DbError> {
-        self.inner.content(muid).await
+    async fn commit_variant(&self, variant: &FinishedVariant, store: &dyn BlobStore) -> Result<Content, CommitError> {
+        self.inner.commit_variant(variant, store).await
     }
 
-    async fn media(&self, muid: Muid, preferred: &[Owner]) -> Result<Option<Media>, DbError> {
-        self.inner.media(muid, preferred).await
+    async fn content(&self, muid: Muid, variant: Variant) -> Result<Option<Content>, DbError> {
+        self.inner.content(muid, variant).await
     }
 
-    async fn all_owned(&self, owners: &[Owner]) -> Result<Vec<Media>, DbError> {
-        self.inner.all_owned(owners).await
+    async fn media(&self, muid: Muid, preferred: &[Owner], now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        self.inner.media(muid, preferred, now).await
+    }
+
+    async fn owned(&self, owners: &[Owner], page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        self.inner.owned(owners, page, now).await
+    }
+
+    async fn template(&self, muid: Muid, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        self.inner.template(muid, now).await
+    }
+
+    async fn templates(&self, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        self.inner.templates(page, now).await
+    }
+
+    async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError> {
+        self.inner.search(term, page, now).await
+    }
+
+    async fn purchase(&self, muid: Muid, owner: &Owner, now: OffsetDateTime) -> Result<Option<Media>, DbError> {
+        self.inner.purchase(muid, owner, now).await
+    }
+
+    async fn change_media(
+        &self,
+        muid: Muid,
+        owner: &Owner,
+        change: &MediaChange,
+        now: OffsetDateTime,
+    ) -> Result<Option<Media>, DbError> {
+        self.inner.change_media(muid, owner, change, now).await
+    }
+
+    async fn delete_media(&self, muid: Muid, owner: &Owner) -> Result<bool, DbError> {
+        self.inner.delete_media(muid, owner).await
+    }
+
+    async fn expire(&self, now: OffsetDateTime, limit: u32) -> Result<u64, DbError> {
+        self.inner.expire(now, limit).await
+    }
+
+    async fn usage(&self, owner: &Owner) -> Result<Usage, DbError> {
+        self.inner.usage(owner).await
+    }
+
+    async fn owns_of_size(&self, owner: &Owner, sizes: RangeInclusive<u64>) -> Result<bool, DbError> {
+        self.inner.owns_of_size(owner, sizes).await
     }
 
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError> {

@@ -166,3 +166,12 @@ fn says_whose_setting_is_wrong() {
     let error = load_gateway(&missing, &[]).unwrap().services().unwrap_err().to_string();
     assert!(error.starts_with("service `a`: upstream_ca: /no/such/ca.pem: "), "{error}");
 }
+
+#[test]
+fn the_services_that_operators_are_shown_work() {
+    let (_, section) = include_str!("../../../../docs/OPERATING.md").split_once("## Other services").unwrap();
+    let (text, _) = section.split_once("```toml\n").unwrap().1.split_once("```").unwrap();
+    let settings = load_file(text).unwrap();
+    assert_eq!(settings.services.len(), 3);
+    assert_eq!(settings.media_terms().unwrap().name, "media");
+}

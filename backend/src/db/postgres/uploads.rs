@@ -1,0 +1,313 @@
+//! Uploads from their begin to their end, and the uses of tokens that they hold and spend. Every function works inside
+//! a transaction of its caller's.
+//!
+//! Other backends do the same at the same time, each statement seeing what was committed before it (READ COMMITTED). So
+//! whoever counts or spends the uses of a payment holds the payment's lock, and whoever makes a copy the stored one of
+//! its content, or takes its last owner away, holds the content's. Who counts what an owner has holds the owner's. Locks
+//! are taken in one order: payment, pending row, owner, content, stored row, so that nobody waits in a circle; the sweeper
+//! waits for no row at all.
+
+use sluice_common::muid::Muid;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{media, rows};
+use crate::{
+    db::{
+        BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
+        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+    },
+    store::{BlobStore, StoreKind},
+};
+
+/// What the first key of an advisory lock says the second is of.
+const LOCK_PAYMENT: i32 = 0x736c_7531;
+const LOCK_CONTENT: i32 = 0x736c_7532;
+const LOCK_OWNER: i32 = 0x736c_7533;
+
+/// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
+pub(super) const COUNT: &str = "\
+SELECT count(*) FILTER (WHERE stored_at IS NOT NULL) AS spent,
+  count(*) FILTER (WHERE stored_at IS NULL AND lease_until > $3) AS held
+FROM paid_upload_counter AS counter JOIN paid_upload USING (content_id) LEFT JOIN content ON content.id = content_id
+WHERE counter.payment_hash = $1 AND counter_id = $2";
+
+/// Parameters: payment hash, credential hash.
+pub(super) const STORED_WITH: &str = "\
+SELECT * FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL
+ORDER BY stored_at DESC, content_id DESC LIMIT 100";
+
+/// Parameters: payment hash, now.
+pub(super) const ENDED_OF_PAYMENT: &str = "\
+SELECT id FROM paid_upload JOIN content ON id = content_id
+WHERE payment_hash = $1 AND stored_at IS NULL AND state = 'pending' AND lease_until <= $2
+ORDER BY id FOR UPDATE OF content";
+
+/// Parameter: now. Whoever has locked a row is about to commit it, or to end it too.
+pub(super) const ENDED: &str = "\
+SELECT id FROM content WHERE state = 'pending' AND lease_until <= $1 ORDER BY id FOR UPDATE SKIP LOCKED";
+
+/// Parameters: store, content id, limit. What sphinx-meme stored is in whichever store is configured.
+pub(super) const DISCARDED: &str = "\
+SELECT * FROM content WHERE state = 'discarded' AND store IN ($1, 'legacy') AND id > $2 ORDER BY id LIMIT $3";
+
+/// Parameters: content id, muid, owner. Deletes the held use if its token was charged for the owner's content before.
+pub(super) const GIVE_BACK_IF_CHARGED: &str = "\
+DELETE FROM paid_upload AS held WHERE content_id = $1 AND EXISTS (
+  SELECT 1 FROM paid_upload AS spent
+  WHERE spent.payment_hash = held.payment_hash AND spent.credential_hash = held.credential_hash AND spent.muid = $2
+    AND spent.owner_pub_key = $3 AND spent.stored_at IS NOT NULL)";
+
+/// Waits until nobody else has the lock of `name`, and holds it until the transaction ends.
+async fn lock(tx: &mut PgConnection, what: i32, name: &str) -> Result<(), sqlx::Error> {
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock($1, hashtext($2))").bind(what).bind(name);
+    lock.execute(tx).await.map(drop)
+}
+
+/// The lock of whoever makes a copy the stored one of `muid`, or takes the stored one away.
+pub(super) async fn lock_content(tx: &mut PgConnection, muid: &str) -> Result<(), sqlx::Error> {
+    lock(tx, LOCK_CONTENT, muid).await
+}
+
+pub(super) async fn begin(
+    tx: &mut PgConnection,
+    upload: &NewUpload,
+    now: OffsetDateTime,
+) -> Result<ContentId, BeginError> {
+    if let Some(paid) = &upload.paid {
+        let payment_hash = paid.payment_hash.to_string();
+        lock(tx, LOCK_PAYMENT, &payment_hash).await?;
+        let ended = sqlx::query_scalar(ENDED_OF_PAYMENT).bind(payment_hash).bind(now);
+        for id in ended.fetch_all(&mut *tx).await? {
+            discard_pending(tx, ContentId(id)).await?;
+        }
+        let counters = count(tx, paid, now).await?;
+        if counters.iter().any(CounterUse::is_used_up) {
+            return Err(BeginError::UsedUp);
+        }
+        if !counters.iter().all(CounterUse::has_room) {
+            return Err(BeginError::InProgress);
+        }
+    }
+    let sealing = upload.sealing.as_ref();
+    const INSERT: &str = "INSERT INTO content (state, store, store_key, sealed, nonce, key_fingerprint, lease_until, \
+        created) VALUES ('pending', $1, $2, $3, $4, $5, $6, $7) RETURNING id";
+    let content = sqlx::query_scalar(INSERT)
+        .bind(upload.store.name())
+        .bind(upload.store_key.as_str())
+        .bind(sealing.is_some())
+        .bind(sealing.map(|sealing| hex::encode(sealing.nonce)))
+        .bind(sealing.map(|sealing| &sealing.key_fingerprint))
+        .bind(upload.lease_until)
+        .bind(now)
+        .fetch_one(&mut *tx)
+        .await
+        .map(ContentId)?;
+    if let Some(paid) = &upload.paid {
+        hold(tx, content, paid, now).await?;
+    }
+    Ok(content)
+}
+
+async fn hold(
+    tx: &mut PgConnection,
+    content: ContentId,
+    paid: &PaidUse,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO paid_upload (content_id, payment_hash, credential_hash, begun_at) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(content.0)
+    .bind(paid.payment_hash.to_string())
+    .bind(hex::encode(paid.credential_hash))
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    for counter in &paid.counters {
+        sqlx::query("INSERT INTO paid_upload_counter (payment_hash, counter_id, content_id) VALUES ($1, $2, $3)")
+            .bind(paid.payment_hash.to_string())
+            .bind(hex::encode(counter.id))
+            .bind(content.0)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn finish(
+    tx: &mut PgConnection,
+    upload: &FinishedUpload,
+    store: &dyn BlobStore,
+    now: OffsetDateTime,
+) -> Result<Media, CommitError> {
+    let payment =
+        sqlx::query_scalar("SELECT payment_hash FROM paid_upload WHERE content_id = $1").bind(upload.content.0);
+    let payment: Option<String> = payment.fetch_optional(&mut *tx).await?;
+    if let Some(payment) = payment {
+        lock(tx, LOCK_PAYMENT, &payment).await?;
+    }
+    let sealing = pending(tx, upload.content).await?;
+    charge(tx, upload, now).await?;
+    if upload.quota.is_limited() {
+        lock(tx, LOCK_OWNER, upload.media.owner.as_str()).await?;
+        media::check_quota(tx, upload).await?;
+    }
+    lock_content(tx, &upload.muid.to_string()).await?;
+    discard_legacy(tx, upload.muid, store.kind()).await?;
+    keep_one(tx, upload.content, sealing.as_ref(), upload.muid, Variant::File, upload.size, store).await?;
+    media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
+    Ok(media::save(tx, upload, now).await?)
+}
+
+pub(super) async fn finish_variant(
+    tx: &mut PgConnection,
+    upload: &FinishedVariant,
+    store: &dyn BlobStore,
+) -> Result<Content, CommitError> {
+    let FinishedVariant { content, muid, variant, size } = *upload;
+    let sealing = pending(tx, content).await?;
+    lock_content(tx, &muid.to_string()).await?;
+    if media::stored(tx, muid, Variant::File).await?.is_none() && media::legacy(tx, muid).await?.is_none() {
+        return Err(CommitError::NoFile);
+    }
+    keep_one(tx, content, sealing.as_ref(), muid, variant, size, store).await?;
+    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost)
+}
+
+/// How the copy of an upload is sealed that is still pending, and will be until this transaction ends.
+async fn pending(tx: &mut PgConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
+    let pending = sqlx::query("SELECT * FROM content WHERE id = $1 AND state = 'pending' FOR UPDATE");
+    let pending = pending.bind(content.0).fetch_optional(tx).await?.ok_or(CommitError::LeaseLost)?;
+    Ok(rows::sealing(&pending)?)
+}
+
+/// Makes the new copy the stored one, unless there is one that is as good; discards the other.
+async fn keep_one(
+    tx: &mut PgConnection,
+    new: ContentId,
+    sealing: Option<&Sealing>,
+    muid: Muid,
+    variant: Variant,
+    size: u64,
+    store: &dyn BlobStore,
+) -> Result<(), CommitError> {
+    let older = media::stored(tx, muid, variant).await?;
+    if let Some(older) = &older
+        && older.can_stand_for(size, sealing, store).await?
+    {
+        return Ok(discard(tx, new).await?);
+    }
+    if let Some(older) = older {
+        discard(tx, older.id).await?;
+    }
+    const KEEP: &str = "UPDATE content SET state = 'stored', muid = $2, variant = $3, size = $4, lease_until = NULL \
+        WHERE id = $1";
+    sqlx::query(KEEP)
+        .bind(new.0)
+        .bind(muid.to_string())
+        .bind(variant.name())
+        .bind(rows::integer(size)?)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Discards a legacy copy that is not known to be good: the new one takes its place. It is in the store that there is.
+async fn discard_legacy(tx: &mut PgConnection, muid: Muid, store: StoreKind) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE content SET state = 'discarded', store = $2 WHERE muid = $1 AND state = 'stored' AND store = 'legacy'",
+    )
+    .bind(muid.to_string())
+    .bind(store.name())
+    .execute(tx)
+    .await
+    .map(drop)
+}
+
+/// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.
+async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    let muid = upload.muid.to_string();
+    let owner = upload.media.owner.as_str();
+    sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
+    sqlx::query(
+        "UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5 WHERE content_id = $1",
+    )
+    .bind(upload.content.0)
+    .bind(now)
+    .bind(&muid)
+    .bind(rows::integer(upload.size)?)
+    .bind(owner)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
+}
+
+/// Marks a copy for removal.
+async fn discard(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = $1")
+        .bind(content.0)
+        .execute(&mut *tx)
+        .await?;
+    Ok(())
+}
+
+/// Ends a pending upload: gives its use back and marks its copy for removal. On any other row: nothing.
+pub(super) async fn discard_pending(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
+    let ended =
+        sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = $1 AND state = 'pending'");
+    if ended.bind(content.0).execute(&mut *tx).await?.rows_affected() > 0 {
+        let held = sqlx::query("DELETE FROM paid_upload WHERE content_id = $1 AND stored_at IS NULL");
+        held.bind(content.0).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// Ends every upload whose lease is over.
+pub(super) async fn end_leases(tx: &mut PgConnection, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+    for id in sqlx::query_scalar(ENDED).bind(now).fetch_all(&mut *tx).await? {
+        discard_pending(tx, ContentId(id)).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn discarded(
+    tx: &mut PgConnection,
+    store: StoreKind,
+    after: Option<ContentId>,
+    limit: u32,
+) -> Result<Vec<DiscardedCopy>, DbError> {
+    // No row has the id 0.
+    let after = after.map_or(0, |content| content.0);
+    let rows = sqlx::query(DISCARDED).bind(store.name()).bind(after).bind(i64::from(limit)).fetch_all(tx).await?;
+    rows.iter().map(rows::discarded_copy).collect()
+}
+
+pub(super) async fn token_use(tx: &mut PgConnection, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError> {
+    let counters = count(tx, paid, now).await?;
+    let rows = sqlx::query(STORED_WITH)
+        .bind(paid.payment_hash.to_string())
+        .bind(hex::encode(paid.credential_hash))
+        .fetch_all(tx)
+        .await?;
+    Ok(TokenUse { counters, stored: rows.iter().map(rows::stored_upload).collect::<Result<_, _>>()? })
+}
+
+/// The state of each of a token's counters, in their order.
+async fn count(tx: &mut PgConnection, paid: &PaidUse, now: OffsetDateTime) -> Result<Vec<CounterUse>, DbError> {
+    let mut counters = Vec::with_capacity(paid.counters.len());
+    for UseCounter { id, max_uses } in &paid.counters {
+        let row = sqlx::query(COUNT)
+            .bind(paid.payment_hash.to_string())
+            .bind(hex::encode(id))
+            .bind(now)
+            .fetch_one(&mut *tx)
+            .await?;
+        counters.push(CounterUse {
+            max_uses: *max_uses,
+            spent: rows::unsigned(&row, "spent")?,
+            held: rows::unsigned(&row, "held")?,
+        });
+    }
+    Ok(counters)
+}

@@ -1,0 +1,307 @@
+//! What somebody types to search, read as `websearch_to_tsquery` of PostgreSQL reads it: words must all be there, `"words in
+//! quotes"` in this order, `or` begins another choice, `-word` must not be there. The last word, unless in quotes, is also
+//! found where it is only the begin of a word. Whatever is typed means something; where it means nothing, nothing is found.
+//!
+//! Each database gets it spelled in its own syntax, made of words in quotes alone: nothing typed is syntax there.
+
+/// How many of the newest that match are ranked: more only where those are too few different contents.
+pub(super) const POOLS: [u32; 3] = [200, 2_000, 20_000];
+
+/// More words than that are not looked at.
+const MAX_WORDS: usize = 16;
+
+/// Of longer words only the begin is looked at, in characters.
+const MAX_WORD_CHARS: usize = 64;
+
+/// What PostgreSQL's configuration `english` passes over (its `english.stop`), in texts as in searches.
+const STOP_WORDS: [&str; 127] = [
+    "i",
+    "me",
+    "my",
+    "myself",
+    "we",
+    "our",
+    "ours",
+    "ourselves",
+    "you",
+    "your",
+    "yours",
+    "yourself",
+    "yourselves",
+    "he",
+    "him",
+    "his",
+    "himself",
+    "she",
+    "her",
+    "hers",
+    "herself",
+    "it",
+    "its",
+    "itself",
+    "they",
+    "them",
+    "their",
+    "theirs",
+    "themselves",
+    "what",
+    "which",
+    "who",
+    "whom",
+    "this",
+    "that",
+    "these",
+    "those",
+    "am",
+    "is",
+    "are",
+    "was",
+    "were",
+    "be",
+    "been",
+    "being",
+    "have",
+    "has",
+    "had",
+    "having",
+    "do",
+    "does",
+    "did",
+    "doing",
+    "a",
+    "an",
+    "the",
+    "and",
+    "but",
+    "if",
+    "or",
+    "because",
+    "as",
+    "until",
+    "while",
+    "of",
+    "at",
+    "by",
+    "for",
+    "with",
+    "about",
+    "against",
+    "between",
+    "into",
+    "through",
+    "during",
+    "before",
+    "after",
+    "above",
+    "below",
+    "to",
+    "from",
+    "up",
+    "down",
+    "in",
+    "out",
+    "on",
+    "off",
+    "over",
+    "under",
+    "again",
+    "further",
+    "then",
+    "once",
+    "here",
+    "there",
+    "when",
+    "where",
+    "why",
+    "how",
+    "all",
+    "any",
+    "both",
+    "each",
+    "few",
+    "more",
+    "most",
+    "other",
+    "some",
+    "such",
+    "no",
+    "nor",
+    "not",
+    "only",
+    "own",
+    "same",
+    "so",
+    "than",
+    "too",
+    "very",
+    "s",
+    "t",
+    "can",
+    "will",
+    "just",
+    "don",
+    "should",
+    "now",
+];
+
+/// A search.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Search {
+    /// One of them must hold. Each wants some words; what only excludes is none.
+    choices: Vec<Choice>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Choice {
+    wanted: Vec<Phrase>,
+    unwanted: Vec<Phrase>,
+}
+
+/// Words that stand beside each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Phrase {
+    words: Vec<String>,
+    /// Whether the last one may be the begin of a word.
+    prefix: bool,
+}
+
+impl Search {
+    /// Reads what was typed.
+    pub(super) fn parse(typed: &str) -> Self {
+        let mut reader = Reader { rest: typed, left: MAX_WORDS };
+        let mut choices = vec![Choice::default()];
+        while let Some(token) = reader.next() {
+            match token {
+                Token::Or => choices.push(Choice::default()),
+                Token::Phrase { unwanted, phrase } => {
+                    if let Some(choice) = choices.last_mut() {
+                        if unwanted { &mut choice.unwanted } else { &mut choice.wanted }.push(phrase);
+                    }
+                }
+            }
+        }
+        choices.retain(|choice| !choice.wanted.is_empty());
+        Self { choices }
+    }
+
+    /// Whether nothing can be found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.choices.is_empty()
+    }
+
+    /// For FTS5's MATCH: <https://sqlite.org/fts5.html#full_text_query_syntax>.
+    pub(super) fn to_fts5(&self) -> String {
+        let phrase = |phrase: &Phrase| {
+            let words = phrase.words.join(" ");
+            // What is found by the whole word counts more.
+            if phrase.prefix { format!("(\"{words}\" OR \"{words}\"*)") } else { format!("\"{words}\"") }
+        };
+        self.spell(phrase, " AND ", " OR ", |unwanted| format!(" NOT {unwanted}"))
+    }
+
+    /// For PostgreSQL's `websearch_to_tsquery`: whole words.
+    pub(super) fn to_websearch(&self) -> String {
+        let choice = |choice: &Choice| {
+            let wanted = choice.wanted.iter().map(|phrase| format!("\"{}\"", phrase.words.join(" ")));
+            let unwanted = choice.unwanted.iter().map(|phrase| format!("-\"{}\"", phrase.words.join(" ")));
+            wanted.chain(unwanted).collect::<Vec<_>>().join(" ")
+        };
+        self.choices.iter().map(choice).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// For PostgreSQL's `to_tsquery`, with the begin of the last word:
+    /// <https://www.postgresql.org/docs/current/datatype-textsearch.html#DATATYPE-TSQUERY>.
+    pub(super) fn to_tsquery(&self) -> String {
+        let phrase = |phrase: &Phrase| {
+            let words: Vec<_> = phrase.words.iter().map(|word| format!("'{word}'")).collect();
+            format!("({}{})", words.join(" <-> "), if phrase.prefix { ":*" } else { "" })
+        };
+        self.spell(phrase, " & ", " | ", |unwanted| format!(" & !{unwanted}"))
+    }
+
+    fn spell(&self, phrase: impl Fn(&Phrase) -> String, and: &str, or: &str, not: impl Fn(String) -> String) -> String {
+        let choice = |choice: &Choice| {
+            let mut spelled = choice.wanted.iter().map(&phrase).collect::<Vec<_>>().join(and);
+            for unwanted in &choice.unwanted {
+                spelled = format!("({spelled}){}", not(phrase(unwanted)));
+            }
+            format!("({spelled})")
+        };
+        self.choices.iter().map(choice).collect::<Vec<_>>().join(or)
+    }
+}
+
+enum Token {
+    Or,
+    Phrase { unwanted: bool, phrase: Phrase },
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    /// How many words are still taken.
+    left: usize,
+}
+
+impl Reader<'_> {
+    fn next(&mut self) -> Option<Token> {
+        while self.left > 0 {
+            // A minus excludes only where a word begins.
+            self.rest = self.rest.trim_start_matches(|c: char| c != '-' && c != '"' && !is_of_word(c));
+            let unwanted = self.rest.starts_with('-');
+            self.rest = self.rest.trim_start_matches('-');
+            let first = self.rest.chars().next()?;
+            let quoted = first == '"';
+            let text = if quoted {
+                let (text, rest) = self.rest[1..].split_once('"').unwrap_or((&self.rest[1..], ""));
+                self.rest = rest;
+                text
+            } else {
+                let end = self.rest.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(self.rest.len());
+                let (text, rest) = self.rest.split_at(end);
+                self.rest = rest;
+                text
+            };
+            if !quoted && !unwanted && text.eq_ignore_ascii_case("or") {
+                return Some(Token::Or);
+            }
+            if let Some(phrase) = self.phrase(text, quoted, unwanted) {
+                return Some(Token::Phrase { unwanted, phrase });
+            }
+        }
+        None
+    }
+
+    /// The words of `text`. None where there are none to look for.
+    fn phrase(&mut self, text: &str, quoted: bool, unwanted: bool) -> Option<Phrase> {
+        let mut words: Vec<String> = text.split(|c| !is_of_word(c)).filter(|word| is_word(word)).map(shorten).collect();
+        words.truncate(self.left);
+        self.left -= words.len();
+        let is_last = !self.rest.contains(is_of_word);
+        while words.last().is_some_and(|word| is_stop_word(word)) {
+            words.pop();
+        }
+        while words.first().is_some_and(|word| is_stop_word(word)) {
+            words.remove(0);
+        }
+        let prefix = is_last && !quoted && !unwanted;
+        (!words.is_empty()).then_some(Phrase { words, prefix })
+    }
+}
+
+/// Whether a word may hold it. ASCII has only letters and digits; of the rest each database decides, but what is no
+/// letter to it splits words there as well.
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || (!c.is_ascii() && !c.is_whitespace() && !c.is_control())
+}
+
+fn is_word(text: &str) -> bool {
+    text.contains(char::is_alphanumeric)
+}
+
+fn shorten(word: &str) -> String {
+    word.chars().take(MAX_WORD_CHARS).collect()
+}
+
+fn is_stop_word(word: &str) -> bool {
+    STOP_WORDS.iter().any(|stop| word.eq_ignore_ascii_case(stop))
+}

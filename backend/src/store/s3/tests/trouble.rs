@@ -1,0 +1,166 @@
+//! What a server in trouble does to a store.
+
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+
+/// A store on a server on which `ask` says what becomes of a call, and a copy in it that went in well.
+async fn troubled(ask: impl Fn(Call, usize) -> Fate + Send + Sync + 'static) -> (S3Peer, S3Store) {
+    let peer = S3Peer::with(true, ask).await;
+    let store = S3Store::new(&config(peer.endpoint()));
+    (peer, store)
+}
+
+async fn try_put(store: &S3Store, key: &StoreKey, content: &[u8]) -> Result<(), StoreError> {
+    let mut writer = store.create(key).await?;
+    for piece in content.chunks(300_000) {
+        writer.write(Bytes::copy_from_slice(piece)).await?;
+    }
+    writer.finish().await
+}
+
+#[tokio::test]
+async fn what_fails_twice_is_tried_a_third_time() {
+    for fate in [Fate::Refused(500, "InternalError"), Fate::Refused(503, "SlowDown"), Fate::Cut] {
+        let (peer, store) = troubled(move |_, before| if before < 2 { fate } else { Fate::Served }).await;
+        for len in [1_000, 20 * MIB] {
+            let (key, content) = (StoreKey::random(), bytes(len));
+            try_put(&store, &key, &content).await.unwrap();
+            assert!(contract::get(&store, &key, 0..len as u64).await.unwrap() == content);
+            store.delete(&key).await.unwrap();
+        }
+        assert_eq!((peer.objects().len(), peer.unfinished()), (0, vec![]), "{fate:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_no_failure() {
+    let (peer, store) = troubled(|call, before| match (call, before) {
+        (Call::Put | Call::Complete | Call::Part, 0) => Fate::AnswerLost,
+        _ => Fate::Served,
+    })
+    .await;
+    for len in [1_000, 20 * MIB] {
+        let (key, content) = (StoreKey::random(), bytes(len));
+        try_put(&store, &key, &content).await.unwrap();
+        assert!(contract::get(&store, &key, 0..len as u64).await.unwrap() == content);
+    }
+    assert_eq!((peer.count(Call::Put), peer.count(Call::Complete), peer.unfinished()), (2, 2, vec![]));
+}
+
+#[tokio::test]
+async fn a_read_that_breaks_off_is_taken_up_where_it_broke() {
+    for (fate, gets) in [(Fate::CutAfter(100_000), 6), (Fate::CutAfter(600_000), 2)] {
+        let (peer, store) = troubled(move |call, _| if call == Call::Get { fate } else { Fate::Served }).await;
+        let (key, content) = (StoreKey::random(), bytes(600_000));
+        try_put(&store, &key, &content).await.unwrap();
+        assert!(contract::get(&store, &key, 10_000..600_000).await.unwrap() == content[10_000..], "{fate:?}");
+        assert!(peer.count(Call::Get) <= gets, "{}", peer.count(Call::Get));
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_breaks_off_again_and_again_is_an_error() {
+    let (peer, store) = troubled(|call, _| if call == Call::Get { Fate::CutAfter(10_000) } else { Fate::Served }).await;
+    let key = StoreKey::random();
+    try_put(&store, &key, &bytes(600_000)).await.unwrap();
+    let mut stream = store.read(&key, 0..600_000).await.unwrap();
+    let mut got = 0;
+    let error = loop {
+        match stream.try_next().await {
+            Ok(piece) => got += piece.expect("the body is short and ends well").len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_away(), "{error}");
+    assert_eq!((got, peer.count(Call::Get)), (60_000, 6));
+}
+
+#[tokio::test]
+async fn a_read_does_not_go_on_with_another_copy() {
+    let (_peer, store) = troubled(|call, before| match (call, before) {
+        (Call::Get, 0) => Fate::CutAfter(10_000),
+        _ => Fate::Served,
+    })
+    .await;
+    let key = StoreKey::random();
+    try_put(&store, &key, &bytes(600_000)).await.unwrap();
+    let mut stream = store.read(&key, 0..600_000).await.unwrap();
+    store.delete(&key).await.unwrap();
+    try_put(&store, &key, &vec![7; 600_000]).await.unwrap();
+    let error = loop {
+        match stream.try_next().await {
+            Ok(piece) => assert!(piece.is_some(), "mixed"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Missing), "{error}");
+}
+
+#[tokio::test]
+async fn silence_is_an_error_in_bounds() {
+    for silent in [Call::Head, Call::Put, Call::Begin, Call::Part, Call::Complete, Call::Get, Call::Delete] {
+        let peer = S3Peer::with(true, move |call, _| if call == silent { Fate::Silent } else { Fate::Served }).await;
+        let mut config = config(peer.endpoint());
+        config.timeouts.read = Duration::from_millis(300);
+        config.timeouts.complete = Duration::from_millis(300);
+        config.attempts = 2;
+        config.timeouts.slowest_bytes_per_sec = 1 << 30;
+        let store = S3Store::new(&config);
+        let key = StoreKey::random();
+        let work = async {
+            try_put(&store, &key, &bytes(1_000)).await?;
+            contract::get(&store, &key, 0..1_000).await?;
+            store.delete(&key).await?;
+            try_put(&store, &key, &bytes(9 * MIB)).await
+        };
+        let done = tokio::time::timeout(Duration::from_secs(30), work).await.expect("in bounds");
+        assert!(done.as_ref().is_err_and(StoreError::is_away), "{silent:?}: {done:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_away() {
+    let store = S3Store::new(&config("http://127.0.0.1:1".to_owned()));
+    let key = StoreKey::random();
+    assert!(store.check().await.unwrap_err().is_away());
+    assert!(store.create(&key).await.err().unwrap().is_away());
+    assert!(store.len(&key).await.unwrap_err().is_away());
+    assert!(store.read(&key, 0..1).await.err().unwrap().is_away());
+    assert!(store.delete(&key).await.unwrap_err().is_away());
+}
+
+#[tokio::test]
+async fn a_full_bucket_is_full() {
+    for (status, code) in [(507, "InsufficientStorage"), (403, "QuotaExceeded"), (507, "XMinioStorageFull")] {
+        let full = move |call, _| match call {
+            Call::Put | Call::Part => Fate::Refused(status, code),
+            _ => Fate::Served,
+        };
+        let (_peer, store) = troubled(full).await;
+        for len in [1_000, 20 * MIB] {
+            let error = try_put(&store, &StoreKey::random(), &bytes(len)).await.unwrap_err();
+            assert!(error.is_full() && !error.is_away(), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_aborted_now_can_be_later() {
+    let aborts = Arc::new(AtomicUsize::new(0));
+    let failing = Arc::clone(&aborts);
+    let (peer, store) = troubled(move |call, _| match call {
+        Call::Abort if failing.fetch_add(1, Ordering::SeqCst) < 6 => Fate::Refused(500, "InternalError"),
+        _ => Fate::Served,
+    })
+    .await;
+    let key = StoreKey::random();
+    let mut writer = store.create(&key).await.unwrap();
+    writer.write(bytes(9 * MIB).into()).await.unwrap();
+    std::mem::forget(writer);
+    while let Err(error) = store.delete(&key).await {
+        assert!(error.is_away() && aborts.load(Ordering::SeqCst) < 10, "{error}");
+        assert!(!peer.unfinished().is_empty());
+    }
+    assert_eq!(peer.unfinished(), [""; 0]);
+}
