@@ -18,5 +18,6 @@ mod login;
 mod memory;
 mod paid_upload;
 mod payments;
+mod prices;
 mod s3;
 mod single_use;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    config::Settings,
+    config::{Invalid, Settings},
     keys::{self, KeyError},
     lightning::{self, NodeError},
 };
@@ -11,6 +11,9 @@ use crate::{
 /// Why the configuration is not printed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
+    /// A file of a service.
+    #[error(transparent)]
+    Service(#[from] Invalid),
     /// A key is not what it should be.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -28,6 +31,7 @@ pub enum CheckError {
 /// Checks the keys of `settings`, which are checked themselves, and writes the effective configuration to `out`: TOML that
 /// would mean the same, but for keys that stand in it, which show as `[redacted]`.
 pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
+    settings.services()?;
     if !settings.lightning.is_wallet() {
         lightning::lnd_config(settings)?;
     }

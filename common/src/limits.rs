@@ -12,6 +12,11 @@ pub const DEFAULT_MAX_UPLOAD_MB: u64 = 32;
 /// boundary. So a request body of more than the file's limit and this is too large whatever it holds.
 pub const MAX_FORM_OVERHEAD_BYTES: u64 = 1_048_576;
 
+/// What a file may have beyond the MB of a token that was priced by size, and what is taken off a form's length before it
+/// is priced: boundaries, part headers and fields of a usual form. So a file of 10 MiB costs 10 MiB, whether its own length
+/// is declared or that of the form around it, and what was bought always holds the file.
+pub const FORM_ALLOWANCE_BYTES: u64 = 32_768;
+
 /// The largest value of the form field `name`.
 pub const MAX_NAME_BYTES: usize = 1_024;
 

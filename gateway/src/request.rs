@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 use pingora::{
     Result,
@@ -16,7 +16,7 @@ use sluice_common::{
 use crate::{answer::Answer, path};
 
 /// The headers that only the parts of Sluice say to each other begin so.
-const OWN_HEADERS: &str = "sluice-";
+pub(crate) const OWN_HEADERS: &str = "sluice-";
 
 /// Puts the normalised path in the place of the one that was sent, so that what is forwarded is what was matched.
 pub fn normalise_target(request: &mut RequestHeader) -> Result<(), Answer> {
@@ -34,6 +34,13 @@ pub fn normalise_target(request: &mut RequestHeader) -> Result<(), Answer> {
         Some(query) => format!("{path}?{query}"),
         None => path.into_owned(),
     };
+    // HTTP/2 has its host in the target.
+    if let Some(authority) = request.uri.authority()
+        && !request.headers.contains_key(HOST)
+    {
+        let host = authority.as_str().to_owned();
+        request.insert_header(HOST, host).map_err(|_| refuse("The host is none.".to_owned()))?;
+    }
     // Also from the absolute form, which carries a host of its own.
     request.set_uri(target.parse::<Uri>().map_err(|_| refuse("The path cannot be forwarded.".to_owned()))?);
     Ok(())
@@ -115,6 +122,26 @@ mod tests {
         assert_eq!(normalised("http://elsewhere/%61").unwrap(), "/a");
         assert_eq!(normalised("*").unwrap_err().status(), StatusCode::BAD_REQUEST);
         assert_eq!(normalised("/a%00").unwrap_err().status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn the_host_of_a_target_is_the_host_unless_another_is_named() {
+        let host = |target: &str, named: Option<&str>| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.set_uri(target.parse().unwrap());
+            if let Some(named) = named {
+                request.insert_header("host", named).unwrap();
+            }
+            normalise_target(&mut request).unwrap();
+            request.headers.get("host").map(|host| host.to_str().unwrap().to_owned())
+        };
+        assert_eq!(host("https://a.example:1/x", None).as_deref(), Some("a.example:1"));
+        assert_eq!(
+            host("https://a.example/x", Some("b.example")).as_deref(),
+            Some("b.example"),
+            "it is forwarded, too"
+        );
+        assert_eq!(host("/x", None), None);
     }
 
     #[test]

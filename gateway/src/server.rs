@@ -17,7 +17,6 @@ use pingora::{
     server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, configuration::ServerConf},
     services::listening::Service,
 };
-use sluice_common::limits::{BYTES_PER_MB, drain_bytes};
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -25,11 +24,12 @@ use tokio::{
 };
 
 use crate::{
-    config::{ConfigError, GatewayConfig},
-    ledger::{BookKeeper, LedgerDb, SettlementCheck, Sold},
+    config::{ConfigError, GatewayConfig, PaywallConfig},
+    gate::{Gate, GateError},
+    ledger::{BookKeeper, LedgerDb},
     lightning::LightningNode,
-    paywall::Paywall,
     proxy::Proxy,
+    upstream::Upstream,
 };
 
 /// How long pingora may take to listen.
@@ -41,6 +41,17 @@ pub enum StartError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The paywall.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The servers behind a service.
+    #[error("service `{service}`: {source}")]
+    Upstream {
+        /// The service.
+        service: String,
+        /// Why not.
+        source: Box<pingora::Error>,
+    },
     /// An address that cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -81,28 +92,24 @@ impl Gateway {
         // Pingora panics on an address that is taken; better to find out here, and to say so.
         drop(TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?);
 
-        let largest_mb = config.services.iter().map(|service| service.terms.max_upload_mb).max().unwrap_or_default();
-        let max_drain_bytes = drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB));
-        let sold = Sold {
-            keys: config.master_keys.clone(),
-            services: config.services.iter().map(|service| service.terms.name.clone()).collect(),
+        let (mut offers, mut upstreams) = (Vec::new(), Vec::new());
+        for (index, service) in config.services.into_iter().enumerate() {
+            let upstream = Upstream::start(service.upstream, index).await;
+            let name = || service.offer.terms.name.clone();
+            upstreams.push(upstream.map_err(|source| StartError::Upstream { service: name(), source })?);
+            offers.push(service.offer);
+        }
+        let paywall = PaywallConfig {
+            offers,
+            master_keys: config.master_keys,
             network: config.network,
+            invoice_expiry: config.invoice_expiry,
+            invoice_limits: config.invoice_limits,
+            settlement: config.settlement,
         };
-        let paywall = Arc::new(Paywall::new(
-            config.services,
-            config.master_keys,
-            config.network,
-            Arc::clone(&node),
-            config.invoice_expiry,
-            config.invoice_limits,
-        ));
-        let (book_keeper, books) = BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, {
-            let paywall = Arc::clone(&paywall);
-            move |payment_hash| paywall.settled(payment_hash)
-        });
-        let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
+        let (gate, book_keeper) = Gate::start(paywall, node, ledger)?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let proxy = Proxy::new(paywall, settlement, books, max_drain_bytes, stopping.clone());
+        let proxy = Proxy::new(gate, upstreams, stopping.clone());
         let running = proxy.running();
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()

@@ -112,7 +112,7 @@ impl Purchase<'_> {
 
     /// A new offer, checked and saved.
     async fn ask_for_token(&self) -> Result<SavedToken, ClientError> {
-        let (challenge, said) = self.api.challenge().await?;
+        let (challenge, said) = self.api.challenge(self.size).await?;
         let invoice: Invoice = challenge.invoice.parse().map_err(PurchaseError::from)?;
         let identifier = challenge.macaroon.identifier().map_err(PurchaseError::from)?;
         if identifier.payment_hash != invoice.payment_hash() {

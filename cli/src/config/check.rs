@@ -1,8 +1,12 @@
 //! What can be said of settings only once they are all known.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use super::{Parts, S3Settings, Settings, StorageMode, settings::BackendSettings};
+use super::{Parts, S3Settings, ServiceSettings, Settings, StorageMode, settings::BackendSettings};
 
 /// Settings that are each well formed and yet cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +75,56 @@ pub enum Invalid {
     /// A flag for the only service, where there is not just one.
     #[error("--price-sat and --max-mb are for one [[service]], but there are {0}")]
     WhichService(usize),
-    /// More than there is.
-    #[error("service `{0}`: price_sat is more than there will ever be")]
-    Price(String),
+    /// Neither of two ways to say what costs, or both.
+    #[error("service `{0}`: say either protect or free")]
+    ProtectOrFree(String),
+    /// Not a method.
+    #[error("service `{service}`: `{method}` is no method")]
+    Method {
+        /// The service.
+        service: String,
+        /// What stands there.
+        method: String,
+    },
+    /// A list of a service with something in it that cannot be.
+    #[error("service `{service}`: {error}")]
+    InService {
+        /// The service.
+        service: String,
+        /// What is wrong.
+        error: sluice_gateway::config::ConfigError,
+    },
+    /// A header with a variable that is not there.
+    #[error("service `{service}`: headers: `{header}` needs the environment variable {variable}, which is not set")]
+    HeaderVariable {
+        /// The service.
+        service: String,
+        /// The header.
+        header: String,
+        /// The variable.
+        variable: String,
+    },
+    /// A file of a service that cannot be read.
+    #[error("service `{service}`: {key}: {}: {source}", path.display())]
+    ServiceFile {
+        /// The service.
+        service: String,
+        /// The key in the file.
+        key: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A service that cannot be sold.
     #[error(transparent)]
     Sales(#[from] sluice_gateway::config::ConfigError),
+}
+
+impl Invalid {
+    pub(super) fn file(service: &ServiceSettings, key: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::ServiceFile { service: service.name.clone(), key, path: path.to_owned(), source }
+    }
 }
 
 /// Checks what `parts` need.
@@ -95,7 +143,8 @@ pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
     check_addresses(settings, parts)?;
     settings.template_uploaders()?;
     check_podcast_index(&settings.backend)?;
-    settings.media_terms().map(|_| ())
+    settings.check_services()?;
+    if parts.has_backend() { settings.media_terms().map(drop) } else { Ok(()) }
 }
 
 fn check_podcast_index(backend: &BackendSettings) -> Result<(), Invalid> {

@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sluice_common::secret::Secret;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{ConfigError, DatabaseUrl, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
+use super::{ConfigError, DatabaseUrl, Invalid, KeySource, MasterKeySettings, Parts, Settings, StorageMode, set};
 
 /// Writes what `env` has over `settings`.
 pub(super) fn apply(
@@ -24,6 +24,9 @@ pub(super) fn apply(
     }
     set_some(&mut settings.gateway.database_url, env.parse("GATEWAY_DATABASE_URL")?);
 
+    if parts.has_gateway() {
+        resolve_headers(settings, &env)?;
+    }
     let backend = &mut settings.backend;
     if parts == Parts::Backend {
         // On every address, as sphinx-meme listens.
@@ -63,6 +66,20 @@ pub(super) fn apply(
     set_some(&mut backend.podcast_index_key, env.text("PODCAST_INDEX_KEY")?);
     set_some(&mut backend.podcast_index_secret, env.read_key("PODCAST_INDEX_SECRET", value)?);
     set(&mut backend.podcast_index_url, env.text("PODCAST_INDEX_URL")?);
+    Ok(())
+}
+
+/// Puts variables in their places in the headers of services.
+fn resolve_headers(settings: &mut Settings, env: &Environment<'_>) -> Result<(), ConfigError> {
+    let variable = |name: &str| env.0(name).and_then(|text| text.into_string().ok());
+    for service in &mut settings.services {
+        for (header, source) in &mut service.headers {
+            source.resolve(&variable).map_err(|variable| {
+                let (service, header) = (service.name.clone(), header.clone());
+                Invalid::HeaderVariable { service, header, variable }
+            })?;
+        }
+    }
     Ok(())
 }
 

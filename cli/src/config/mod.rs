@@ -6,6 +6,7 @@ mod check;
 mod environment;
 mod lightning;
 mod s3;
+mod service_settings;
 mod services;
 mod settings;
 #[cfg(test)]
@@ -24,10 +25,10 @@ pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
     s3::S3Settings,
-    settings::{
-        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, ServiceSettings, Settings,
-        StorageMode,
+    service_settings::{
+        Addresses, Fallback, HeaderSource, PriceSettings, RewriteSettings, ServiceSettings, StepSettings,
     },
+    settings::{BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, Settings, StorageMode},
     values::{DatabaseUrl, DatabaseUrlError, KeySource},
 };
 use crate::logging::LogLevel;
@@ -227,7 +228,9 @@ fn apply(settings: &mut Settings, flags: &Flags) -> Result<(), Invalid> {
         let [service] = &mut settings.services[..] else {
             return Err(Invalid::WhichService(settings.services.len()));
         };
-        set(&mut service.price_sat, flags.price_sat);
+        if let Some(price_sat) = flags.price_sat {
+            (service.price_sat, service.price) = (Some(price_sat.get()), None);
+        }
         set(&mut service.max_upload_mb, flags.max_mb);
     }
     Ok(())

@@ -1,37 +1,64 @@
 //! Services as the gateway takes them, and their terms as the backend takes them.
 
-use std::time::Duration;
+use std::{fs, str::FromStr, time::Duration};
 
 use http::Method;
-use sluice_common::l402::ServiceTerms;
-use sluice_gateway::config::{ConfigError, Protected, ServiceConfig, check_sales};
+use sluice_common::{l402::ServiceTerms, limits::FORM_ALLOWANCE_BYTES, secret::Secret};
+use sluice_gateway::config::{
+    Access, ConfigError, HealthCheck, Offer, Price, PricerConfig, Protocol, Rewrite, Rule, Scope, ServiceConfig, Step,
+    UpstreamConfig, UpstreamError, check_offers,
+};
 
-use super::{Invalid, ServiceSettings, Settings};
+use super::{
+    Invalid, ServiceSettings, Settings,
+    service_settings::{Addresses, Fallback, HeaderSource, PriceSettings},
+};
 
-/// All satoshis that will ever be.
-const MAX_PRICE_SAT: u64 = 2_100_000_000_000_000;
-
-/// What the media server sells: whoever protects this.
+/// What the media server sells.
 const PAID_UPLOAD: (Method, &str) = (Method::POST, "/largefile");
 
+/// How long a pricer may take, if it is not said.
+const PRICER_TIMEOUT_MS: u64 = 2_000;
+
+/// Whether the files that a service names are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Files {
+    Read,
+    Leave,
+}
+
 impl Settings {
-    /// What is sold, checked.
+    /// What is sold and who serves it, checked. Reads the files that services name.
     pub fn services(&self) -> Result<Vec<ServiceConfig>, Invalid> {
-        let services = self.services.iter().map(|service| self.service(service)).collect::<Result<Vec<_>, _>>()?;
-        check_sales(&services, self.invoice_expiry())?;
-        if let Some(service) = services.iter().find(|service| service.price_sat.get() > MAX_PRICE_SAT) {
-            return Err(Invalid::Price(service.terms.name.clone()));
-        }
+        self.services_with(Files::Read)
+    }
+
+    /// Whether all services can be, as far as can be said without their files.
+    pub(super) fn check_services(&self) -> Result<(), Invalid> {
+        self.services_with(Files::Leave).map(drop)
+    }
+
+    fn services_with(&self, files: Files) -> Result<Vec<ServiceConfig>, Invalid> {
+        let service = |service: &ServiceSettings| {
+            let offer = self.offer(service)?;
+            let config = ServiceConfig { offer, upstream: self.upstream_config(service, files)? };
+            config.check()?;
+            Ok(config)
+        };
+        let services = self.services.iter().map(service).collect::<Result<Vec<_>, Invalid>>()?;
+        check_offers(services.iter().map(|service| &service.offer), self.invoice_expiry())?;
         Ok(services)
     }
 
-    /// What the media server's tokens are checked against.
+    /// What the media server's tokens are checked against: the terms of the first service that sells its paid uploads.
     pub fn media_terms(&self) -> Result<ServiceTerms, Invalid> {
-        let paid_upload =
-            |protected: &Protected| (&protected.method, protected.path.as_str()) == (&PAID_UPLOAD.0, PAID_UPLOAD.1);
-        let mut services = self.services()?.into_iter();
-        let media = services.find(|service| service.protect.iter().any(paid_upload));
-        media.map(|service| service.terms).ok_or(Invalid::NoPaidUpload)
+        for service in &self.services {
+            let offer = self.offer(service)?;
+            if offer.forward_credential && self.sells_paid_upload(service, &offer)? {
+                return Ok(offer.terms);
+            }
+        }
+        Err(Invalid::NoPaidUpload)
     }
 
     /// How long an invoice can be paid.
@@ -39,21 +66,159 @@ impl Settings {
         Duration::from_secs(self.lightning.invoice_expiry_secs.get())
     }
 
-    fn service(&self, service: &ServiceSettings) -> Result<ServiceConfig, ConfigError> {
-        Ok(ServiceConfig {
-            terms: ServiceTerms {
-                capabilities: service.capabilities.clone(),
-                max_upload_mb: service.max_upload_mb.get(),
-                max_uses: service.max_uses.map(Into::into),
-                valid_for_secs: Some(service.valid_for_secs.get()),
-                constraints: service.constraints.clone().into_iter().collect(),
-                unknown_caveats: self.l402.unknown_caveats,
-                ..ServiceTerms::named(&service.name)
-            },
-            protect: service.protect.iter().map(|request| request.parse()).collect::<Result<_, _>>()?,
-            upstream: self.upstream(service),
-            price_sat: service.price_sat,
-            forward_credential: service.forward_credential,
-        })
+    /// Whether a service shows credentials to its upstream, which only the media server is to see.
+    pub(super) fn forwards_credential(&self, service: &ServiceSettings) -> bool {
+        let names_paid_upload = || {
+            let path = rewrite(service).ok().flatten().and_then(|rewrite| rewrite.undo(PAID_UPLOAD.1));
+            let path = path.as_deref().unwrap_or(PAID_UPLOAD.1);
+            service.protect.iter().flatten().any(|one| one.strip_prefix("POST ").is_some_and(|one| one.trim() == path))
+        };
+        service.forward_credential.unwrap_or_else(|| service.upstream.is_none() || names_paid_upload())
+    }
+
+    fn sells_paid_upload(&self, service: &ServiceSettings, offer: &Offer) -> Result<bool, Invalid> {
+        let rewrite = rewrite(service).map_err(|error| upstream_error(service, error))?;
+        let (method, path) = PAID_UPLOAD;
+        let before = rewrite.as_ref().and_then(|rewrite| rewrite.undo(path)).unwrap_or_else(|| path.to_owned());
+        // On whichever of its hosts.
+        let scope = Scope { hosts: Vec::new(), ..offer.scope.clone() };
+        Ok(Offer { scope, ..offer.clone() }.sells(&method, "", &before))
+    }
+
+    fn offer(&self, service: &ServiceSettings) -> Result<Offer, Invalid> {
+        let price = price(service)?;
+        let rule = match (&service.protect, &service.free) {
+            (Some(protect), None) => Rule::Protect(parsed(service, protect)?),
+            (None, Some(free)) => Rule::Free(parsed(service, free)?),
+            _ => return Err(Invalid::ProtectOrFree(service.name.clone())),
+        };
+        let method = |text: &String| {
+            text.parse().map_err(|_| Invalid::Method { service: service.name.clone(), method: text.clone() })
+        };
+        let terms = ServiceTerms {
+            capabilities: service.capabilities.clone(),
+            max_upload_mb: service.max_upload_mb.get(),
+            form_allowance_bytes: if price.is_by_size() { FORM_ALLOWANCE_BYTES } else { 0 },
+            max_uses: service.max_uses.map(Into::into),
+            valid_for_secs: Some(service.valid_for_secs.get()),
+            constraints: service.constraints.clone().into_iter().collect(),
+            unknown_caveats: self.l402.unknown_caveats,
+            ..ServiceTerms::named(&service.name)
+        };
+        let scope = Scope {
+            hosts: parsed(service, &service.hosts)?,
+            paths: parsed(service, &service.paths)?,
+            methods: service.methods.iter().map(method).collect::<Result<_, _>>()?,
+        };
+        let access = Access { rule, auth_only: parsed(service, &service.auth_only)? };
+        Ok(Offer { terms, scope, access, price, forward_credential: self.forwards_credential(service) })
+    }
+
+    fn upstream_config(&self, service: &ServiceSettings, files: Files) -> Result<UpstreamConfig, Invalid> {
+        let wrong = |error| upstream_error(service, error);
+        let Addresses(addresses) = self.upstream(service);
+        let mut upstream = UpstreamConfig::new(&addresses).map_err(wrong)?;
+        upstream.server_name.clone_from(&service.upstream_sni);
+        upstream.host = service.upstream_host.parse().map_err(wrong)?;
+        upstream.rewrite = rewrite(service).map_err(wrong)?;
+        upstream.health_check = health_check(service, upstream.health_check).map_err(wrong)?;
+        if let Some(path) = &service.upstream_ca {
+            if upstream.protocol != Protocol::Tls {
+                return Err(wrong(UpstreamError::NotTls("upstream_ca")));
+            }
+            if files == Files::Read {
+                let unreadable = |source| Invalid::file(service, "upstream_ca", path, source);
+                upstream.trust(&fs::read(path).map_err(unreadable)?).map_err(wrong)?;
+            }
+        }
+        for (name, source) in &service.headers {
+            let value = match source {
+                HeaderSource::Text(text) => text.clone(),
+                HeaderSource::File(_) if files == Files::Leave => Secret::new(String::new()),
+                HeaderSource::File(path) => {
+                    let text = fs::read_to_string(path).map(Secret::new);
+                    let text = text.map_err(|source| Invalid::file(service, "headers", path, source))?;
+                    Secret::new(text.expose().trim().to_owned())
+                }
+            };
+            upstream.set_header(name, &value).map_err(wrong)?;
+        }
+        Ok(upstream)
+    }
+}
+
+/// All of a list, or what is wrong in it and whose it is.
+fn parsed<T: FromStr<Err = ConfigError>>(service: &ServiceSettings, texts: &[String]) -> Result<Vec<T>, Invalid> {
+    let whose = |error| Invalid::InService { service: service.name.clone(), error };
+    texts.iter().map(|text| text.parse().map_err(whose)).collect()
+}
+
+fn upstream_error(service: &ServiceSettings, error: UpstreamError) -> Invalid {
+    ConfigError::Upstream { service: service.name.clone(), error }.into()
+}
+
+fn rewrite(service: &ServiceSettings) -> Result<Option<Rewrite>, UpstreamError> {
+    service.rewrite.as_ref().map(|rewrite| Rewrite::new(&rewrite.from, &rewrite.to)).transpose()
+}
+
+fn health_check(service: &ServiceSettings, unsaid: Option<HealthCheck>) -> Result<Option<HealthCheck>, UpstreamError> {
+    let every = Duration::from_secs(service.health_check_secs.get().into());
+    match service.health_check.as_deref() {
+        None => Ok(unsaid.map(|check| HealthCheck { every, ..check })),
+        Some("off") => Ok(None),
+        Some("tcp") => Ok(Some(HealthCheck { path: None, every })),
+        Some(path) if path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok() => {
+            Ok(Some(HealthCheck { path: Some(path.to_owned()), every }))
+        }
+        Some(_) => Err(UpstreamError::HealthCheck),
+    }
+}
+
+fn price(service: &ServiceSettings) -> Result<Price, Invalid> {
+    let wrong = |problem| ConfigError::Price { service: service.name.clone(), problem }.into();
+    let settings = match (service.price_sat, &service.price) {
+        (Some(price_sat), None) => return Ok(Price::Flat(price_sat)),
+        (None, Some(price)) => price,
+        _ => return Err(wrong("say either price_sat or price")),
+    };
+    match settings {
+        PriceSettings {
+            per_mib_sat: Some(per_mib_sat),
+            minimum_sat,
+            steps: None,
+            url: None,
+            timeout_ms: None,
+            by_size: None,
+            fallback: None,
+        } => Ok(Price::PerMib { per_mib_sat: *per_mib_sat, minimum_sat: minimum_sat.unwrap_or(0) }),
+        PriceSettings {
+            per_mib_sat: None,
+            minimum_sat: None,
+            steps: Some(steps),
+            url: None,
+            timeout_ms: None,
+            by_size: None,
+            fallback: None,
+        } => {
+            let step = |step: &super::StepSettings| Step { up_to_mib: step.up_to_mib, price_sat: step.price_sat };
+            Ok(Price::Steps(steps.iter().map(step).collect()))
+        }
+        PriceSettings {
+            per_mib_sat: None,
+            minimum_sat: None,
+            steps: None,
+            url: Some(url),
+            timeout_ms,
+            by_size,
+            fallback,
+        } => Ok(Price::External(PricerConfig {
+            url: url.clone(),
+            timeout: Duration::from_millis(timeout_ms.unwrap_or(PRICER_TIMEOUT_MS)),
+            by_size: by_size.unwrap_or(false),
+            last_as_fallback: *fallback == Some(Fallback::Last),
+        })),
+        _ => Err(wrong(
+            "it is { per_mib_sat, minimum_sat }, { steps } or { url, timeout_ms, by_size, fallback }, not a mixture",
+        )),
     }
 }

@@ -1,7 +1,6 @@
 //! Every setting, with its name in the file and its default.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
@@ -21,10 +20,12 @@ use sluice_common::{
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
-use super::{DatabaseUrl, Invalid, KeySource, LightningSettings, S3Settings};
+use super::{
+    DatabaseUrl, Invalid, KeySource, LightningSettings, S3Settings, ServiceSettings, service_settings::Addresses,
+};
 use crate::logging::{LogFormat, LogLevel};
 
-const YEAR_SECS: NonZeroU64 = positive(31_557_600);
+pub(super) const YEAR_SECS: NonZeroU64 = positive(31_557_600);
 
 /// `value`, which must be positive; checked where it stands in a constant.
 pub(super) const fn positive(value: u64) -> NonZeroU64 {
@@ -118,51 +119,6 @@ pub struct GatewaySettings {
     pub invoice_burst_per_client: NonZeroU32,
     /// How many invoices may be open.
     pub max_open_invoices: NonZeroU32,
-}
-
-/// A `[[service]]`: what is sold.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServiceSettings {
-    /// Its name, in tokens and invoices.
-    pub name: String,
-    /// Which requests must be paid, each `METHOD /path`.
-    pub protect: Vec<String>,
-    /// Where requests go.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<String>,
-    /// What a token costs.
-    pub price_sat: NonZeroU64,
-    /// How long a token is good for.
-    #[serde(default = "year")]
-    pub valid_for_secs: NonZeroU64,
-    /// What a token is able to.
-    #[serde(default)]
-    pub capabilities: Vec<String>,
-    /// The largest file that a token stores.
-    #[serde(default = "default_max_upload_mb")]
-    pub max_upload_mb: NonZeroU64,
-    /// How many uploads a token stores; any number if it is not said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_uses: Option<NonZeroU64>,
-    /// Whether the upstream gets to see the token.
-    #[serde(default = "yes")]
-    pub forward_credential: bool,
-    /// Further conditions of its tokens, with their values.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub constraints: BTreeMap<String, String>,
-}
-
-fn year() -> NonZeroU64 {
-    YEAR_SECS
-}
-
-fn default_max_upload_mb() -> NonZeroU64 {
-    positive(4096)
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// `[backend]`
@@ -318,24 +274,6 @@ impl BackendSettings {
     }
 }
 
-impl ServiceSettings {
-    /// What is sold where nothing else is said: large uploads to the media server.
-    fn media() -> Self {
-        Self {
-            name: "media".to_owned(),
-            protect: vec!["POST /largefile".to_owned()],
-            upstream: None,
-            price_sat: positive(100),
-            valid_for_secs: YEAR_SECS,
-            capabilities: vec!["large_upload".to_owned()],
-            max_upload_mb: default_max_upload_mb(),
-            max_uses: None,
-            forward_credential: true,
-            constraints: BTreeMap::new(),
-        }
-    }
-}
-
 impl Settings {
     /// The master keys.
     pub fn master_keys(&self) -> Vec<MasterKeySettings> {
@@ -363,8 +301,8 @@ impl Settings {
     }
 
     /// Where the requests of `service` go.
-    pub fn upstream(&self, service: &ServiceSettings) -> String {
-        service.upstream.clone().unwrap_or_else(|| reachable(self.backend.listen).to_string())
+    pub fn upstream(&self, service: &ServiceSettings) -> Addresses {
+        service.upstream.clone().unwrap_or_else(|| reachable(self.backend.listen).to_string().into())
     }
 
     /// The name of the media server in media tokens.
@@ -431,8 +369,16 @@ impl Settings {
     /// The same settings with everything said that was left to follow from others.
     #[must_use]
     pub fn effective(&self) -> Self {
-        let service =
-            |service: &ServiceSettings| ServiceSettings { upstream: Some(self.upstream(service)), ..service.clone() };
+        let service = |service: &ServiceSettings| {
+            let upstream = self.upstream(service);
+            let check = if upstream.0.len() > 1 { "tcp" } else { "off" };
+            ServiceSettings {
+                health_check: service.health_check.clone().or_else(|| Some(check.to_owned())),
+                forward_credential: Some(self.forwards_credential(service)),
+                upstream: Some(upstream),
+                ..service.clone()
+            }
+        };
         Self {
             data_dir: self.data_dir.clone(),
             log: self.log.clone(),

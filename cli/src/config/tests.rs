@@ -1,7 +1,10 @@
+mod lnd;
+mod services;
+
 use std::num::NonZeroU64;
 
 use sluice_backend::{config::DatabaseConfig, db::PostgresConfig};
-use sluice_common::{network::Network, secret::Secret};
+use sluice_common::secret::Secret;
 
 use super::*;
 
@@ -69,8 +72,8 @@ fn sphinx_stack_sells_what_it_sells_today() {
     let service = &settings.services[0];
     assert_eq!((settings.services.len(), service.name.as_str()), (1, "sphinx_meme"));
     assert_eq!(
-        (service.price_sat.get(), service.valid_for_secs.get(), service.max_upload_mb.get()),
-        (25000, 31557600, 500)
+        (service.price_sat, service.valid_for_secs.get(), service.max_upload_mb.get()),
+        (Some(25000), 31557600, 500)
     );
     assert_eq!(service.capabilities, ["large_upload"]);
     assert_eq!(Settings { services: vec![], ..settings }, Settings { services: vec![], ..Settings::default() });
@@ -104,7 +107,7 @@ fn flags_go_over_the_environment_over_the_file_over_defaults() {
     assert_eq!(settings.log.level, LogLevel::Trace);
     assert_eq!(settings.host(), "env.example");
     assert_eq!(settings.local_dir(), Path::new("file"));
-    assert_eq!(settings.upstream(&settings.services[0]), "127.0.0.1:8083");
+    assert_eq!(settings.upstream(&settings.services[0]).0, ["127.0.0.1:8083"]);
     assert_eq!(load_with(file, &env, &Flags::default(), Parts::All).unwrap().log.level, LogLevel::Error);
 }
 
@@ -121,8 +124,8 @@ fn what_follows_from_other_settings_follows_them() {
     let settings = load_with("", &[], &flags, Parts::All).unwrap();
     let service = &settings.services[0];
     assert_eq!(settings.host(), "127.0.0.1:1");
-    assert_eq!(settings.upstream(service), "127.0.0.1:2");
-    assert_eq!((service.price_sat.get(), service.max_upload_mb.get()), (7, 9));
+    assert_eq!(settings.upstream(service).0, ["127.0.0.1:2"]);
+    assert_eq!((service.price_sat, service.max_upload_mb.get()), (Some(7), 9));
     assert_eq!(settings.wallet_key().to_string(), "file:/data/keys/wallet.key");
     assert_eq!(settings.backend_database().to_string(), "sqlite:/data/backend.db");
     assert_eq!(settings.effective().effective(), settings.effective());
@@ -255,16 +258,20 @@ fn says_where_a_file_is_wrong() {
         ("[backend]\nlegacy_public = \"yes\"", "test.toml:2:17: [backend] legacy_public: expected true or false"),
         (
             "[[service]]\nname = \"a\"\nprotect = []\nprice_sat = \"many\"",
-            "test.toml:4:13: [[service]] price_sat: expected a whole number of at least 1, for instance 100",
+            "test.toml:4:13: [[service]] price_sat: expected a whole number",
         ),
         (
-            "[[service]]\nname = \"a\"\nprotect = []\nprice_sat = 0",
-            "test.toml:4:13: [[service]] price_sat: expected a whole number of at least 1, for instance 100",
+            "[[service]]\nname = \"a\"\nprotect = []\nprice_sat = -1",
+            "test.toml:4:13: [[service]] price_sat: expected a whole number",
         ),
-        ("[[service]]\nname = \"a\"\nprotect = []", "test.toml:1:1: missing field `price_sat`"),
+        ("[[service]]\nprotect = []", "test.toml:1:1: missing field `name`"),
         (
-            "[[service]]\nname = \"a\"\nprice = 1",
-            "test.toml:3:1: unknown field `price`, expected one of `name`, `protect`, `upstream`, `price_sat`, `valid_for_secs`, `capabilities`, `max_upload_mb`, `max_uses`, `forward_credential`, `constraints`",
+            "[[service]]\nname = \"a\"\nupstream = 1",
+            "test.toml:3:12: [[service]] upstream: invalid type, expected an address or a list of addresses",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nprice = { sat = 1 }",
+            "test.toml:3:11: [[service]] price: unknown field `sat`, expected one of `per_mib_sat`, `minimum_sat`, `steps`, `url`, `timeout_ms`, `by_size`, `fallback`",
         ),
         (
             "[lightning]\nkind = \"cln\"",
@@ -362,17 +369,17 @@ fn refuses_what_cannot_be_used() {
         ),
         ("[backend]\nhost = \"h\u{f6}st\"", "[backend] host (HOST): \"h\u{f6}st\" is not a host name in ASCII"),
         ("[gateway]\nlisten = \"127.0.0.1:0\"", "[gateway] listen: port 0 would be another one each time"),
-        ("service = []", "there must be exactly one [[service]] (this version serves one), found 0"),
-        (&two, "there must be exactly one [[service]] (this version serves one), found 2"),
+        ("service = []", "there is no [[service]]"),
+        (&two, "service `a`: there are two of this name"),
         (&other, "no [[service]] protects \"POST /largefile\": the backend would know no token"),
         (
             &service("capabilities = [\"a,b\"]"),
             "service `a`: capability `a,b` has more than letters, digits, `-` and `_`",
         ),
-        (&service("").replace("POST /", "GET /"), "`GET /largefile` is not METHOD /path"),
+        (&service("").replace("POST /", "HEAD /"), "service `a`: `HEAD /largefile` is not METHOD /path"),
         (
             &service("").replace("_sat = 1", "_sat = 2100000000000001"),
-            "service `a`: price_sat is more than there will ever be",
+            "service `a`: price: a token could cost more than there will ever be",
         ),
         ("[lightning]\ninvoice_expiry_secs = 1", "invoice_expiry_secs must be from 60 to 2592000"),
     ] {
@@ -429,77 +436,6 @@ fn flags_for_the_only_service_need_just_one() {
     let flags = Flags { max_mb: NonZeroU64::new(1), ..Flags::default() };
     let error = error_of(load_with(&text, &[], &flags, Parts::All));
     assert_eq!(error, "--price-sat and --max-mb are for one [[service]], but there are 2");
-}
-
-/// What an LND node needs, and more lines.
-fn lnd(more: &str) -> String {
-    format!("[lightning]\nkind = \"lnd\"\nlndhost = \"n:10009\"\ntlspath = \"tls.cert\"\n{more}")
-}
-
-#[test]
-fn an_lnd_node_is_named_as_operators_know_it() {
-    let settings = load_file(&lnd("macdir = \"/lnd/mainnet\"\nnetwork = \"mainnet\"")).unwrap();
-    let lightning = &settings.lightning;
-    assert_eq!(lightning.macaroon(), Some(KeySource::File("/lnd/mainnet/invoice.macaroon".into())));
-    assert_eq!(lightning.network, Some(Network::Mainnet));
-    assert!(settings.effective().lightning.wallet_key.is_none(), "no wallet");
-    assert_eq!(load_file(&toml::to_string(&settings.effective()).unwrap()).unwrap(), settings.effective());
-
-    let env = [("LND_MACAROON_HEX", "0201")];
-    let settings = load_with(&lnd("macdir = \"/lnd\""), &env, &Flags::default(), Parts::All).unwrap();
-    assert_eq!(settings.lightning.macaroon(), Some(KeySource::from("0201")), "over the file's folder");
-    assert!(!toml::to_string(&settings.effective()).unwrap().contains("0201"));
-
-    let others = "[gateway]\nlisten = \"0.0.0.0:1\"\n".to_owned() + &lnd("macaroon = \"0201\"");
-    assert!(load_file(&others).is_ok(), "real money is for everyone");
-}
-
-#[test]
-fn flags_alone_name_an_lnd_node() {
-    let flags = Flags {
-        lnd: Some("n:10009".into()),
-        lnd_tls_cert: Some("c".into()),
-        lnd_macaroon: Some("m".into()),
-        ..Flags::default()
-    };
-    for file in ["", &lnd("macdir = \"/lnd\""), "[lightning]\nnetwork = \"simnet\"\ntlscert = \"pem\""] {
-        let lightning = load_with(file, &[], &flags, Parts::All).unwrap().lightning;
-        assert_eq!((lightning.kind, lightning.lndhost.as_deref()), (LightningKind::Lnd, Some("n:10009")));
-        assert_eq!((lightning.tlspath.as_deref(), lightning.tlscert), (Some(Path::new("c")), None));
-        assert_eq!(lightning.macaroon.unwrap().to_string(), "file:m");
-    }
-}
-
-#[test]
-fn says_what_an_lnd_node_lacks() {
-    let macaroon = "macaroon = \"0201\"\n";
-    for (text, error) in [
-        ("[lightning]\nkind = \"lnd\"".to_owned(), "[lightning] kind = \"lnd\" needs lndhost (--lnd)"),
-        (lnd(""), "[lightning] kind = \"lnd\" needs macaroon (--lnd-macaroon, LND_MACAROON_HEX) or macdir"),
-        (lnd(macaroon).replace("tlspath", "#"), "[lightning] kind = \"lnd\" needs tlspath (--lnd-tls-cert) or tlscert"),
-        (
-            lnd(&format!("{macaroon}macdir = \"d\"")),
-            "[lightning] macdir and macaroon are two ways to say one thing; say only one",
-        ),
-        (
-            lnd(&format!("{macaroon}tlscert = \"pem\"")),
-            "[lightning] tlspath and tlscert are two ways to say one thing; say only one",
-        ),
-        (
-            lnd(&format!("{macaroon}network = \"test-wallet\"")),
-            "[lightning] network = \"test-wallet\" is the embedded wallet's; LND's are mainnet, testnet, signet, simnet and regtest",
-        ),
-        (
-            "[lightning]\nlndhost = \"n:10009\"".to_owned(),
-            "[lightning] lndhost is for kind = \"lnd\", but kind is \"wallet\"",
-        ),
-    ] {
-        assert_eq!(error_of(load_file(&text)), error);
-    }
-    let backend = |text: &str| load_with(text, &[], &Flags::default(), Parts::Backend);
-    let error = "[lightning] kind = \"lnd\" needs network here: `sluice backend` alone cannot ask the node for it";
-    assert_eq!(error_of(backend(&lnd(macaroon))), error);
-    assert!(backend("[lightning]\nkind = \"lnd\"\nnetwork = \"mainnet\"").is_ok(), "it uses no node");
 }
 
 #[test]

@@ -90,6 +90,9 @@ pub async fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), DoctorE
     let mut report = Report { out, errors: 0 };
     let info: Option<NodeInfo> = node::look(settings, &mut report).await?;
     report.add(&look_at_keys(settings))?;
+    if let Err(error) = settings.services() {
+        report.add(&Finding::error("services", error.to_string()))?;
+    }
     let database_time = storage::look_at_databases(settings, &mut report).await?;
     report.add(&storage::look_at_store(settings).await)?;
     report.add(&clock::look(info.as_ref(), database_time))?;

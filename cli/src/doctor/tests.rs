@@ -31,11 +31,13 @@ async fn counts_what_must_be_mended() {
     std::fs::write(dir.path().join("gateway.db"), "no database").unwrap();
     std::fs::write(dir.path().join("media"), "no folder").unwrap();
     settings.backend.host = Some("0.0.0.0:80".to_owned());
+    settings.services[0].upstream = Some("https://a.example".to_owned().into());
+    settings.services[0].upstream_ca = Some(dir.path().join("ca.pem"));
     settings.lightning.kind = crate::config::LightningKind::Lnd;
     settings.lightning.lndhost = Some("127.0.0.1:1".to_owned());
     settings.lightning.tlspath = Some(dir.path().join("tls.cert"));
     let (text, outcome) = lines(&settings).await;
     let errors: Vec<_> = text.lines().filter(|line| line.starts_with("error")).map(|line| &line[9..17]).collect();
-    assert_eq!(errors, ["node    ", "keys    ", "database", "store   ", "address "], "{text}");
-    assert!(matches!(outcome, Err(DoctorError::Errors(5))), "{outcome:?}");
+    assert_eq!(errors, ["node    ", "keys    ", "services", "database", "store   ", "address "], "{text}");
+    assert!(matches!(outcome, Err(DoctorError::Errors(6))), "{outcome:?}");
 }

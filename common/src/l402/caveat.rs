@@ -7,6 +7,7 @@ pub(super) const MAX_MB: &str = "large_upload_max_mb";
 pub(super) const MAX_USES: &str = "large_upload_max_uses";
 pub(super) const CAPABILITIES_SUFFIX: &str = "_capabilities";
 pub(super) const VALID_UNTIL_SUFFIX: &str = "_valid_until";
+pub(super) const PATH_SUFFIX: &str = "_path";
 const DELEGATE: &str = "delegate";
 const EXPIRATION: &str = "expiration";
 const PREIMAGE: &str = "preimage";
@@ -42,6 +43,8 @@ pub(super) enum Kind {
     Capabilities,
     /// `NAME_valid_until`: unix seconds.
     ValidUntil,
+    /// `NAME_path`: the only path.
+    Path,
     /// `large_upload_max_mb`.
     MaxMb,
     /// `large_upload_max_uses`: how many stored uploads.
@@ -69,6 +72,7 @@ impl Kind {
             _ => match condition.strip_prefix(terms.name.as_str()) {
                 Some(CAPABILITIES_SUFFIX) => Self::Capabilities,
                 Some(VALID_UNTIL_SUFFIX) => Self::ValidUntil,
+                Some(PATH_SUFFIX) => Self::Path,
                 _ if terms.constraints.iter().any(|(name, _)| name == condition) => Self::Constraint,
                 _ => return None,
             },

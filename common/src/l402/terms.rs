@@ -25,10 +25,15 @@ pub struct ServiceTerms {
     pub capabilities: Vec<String>,
     /// The largest file, in MB of 1,048,576 bytes.
     pub max_upload_mb: u64,
+    /// What a file may have beyond its MB, in bytes: where tokens are priced by the length of a form, of which it is not
+    /// known how much is the file.
+    pub form_allowance_bytes: u64,
     /// How many uploads a token may store; none: any number, until it expires.
     pub max_uses: Option<u64>,
     /// How long a token is good for, in seconds from its minting; none: for ever.
     pub valid_for_secs: Option<u64>,
+    /// The only path that a token is for, as the gateway normalises it; none: any.
+    pub path: Option<String>,
     /// Further conditions with their values, minted as they stand.
     pub constraints: Vec<(String, String)>,
     /// What to do with a caveat that is not understood.
@@ -43,8 +48,10 @@ impl ServiceTerms {
             tier: 0,
             capabilities: Vec::new(),
             max_upload_mb: DEFAULT_MAX_UPLOAD_MB,
+            form_allowance_bytes: 0,
             max_uses: None,
             valid_for_secs: None,
+            path: None,
             constraints: Vec::new(),
             unknown_caveats: UnknownCaveats::Refuse,
         }
@@ -61,6 +68,7 @@ impl ServiceTerms {
         ];
         caveats.extend(self.max_uses.map(|uses| format!("{}={uses}", caveat::MAX_USES)));
         caveats.extend(self.constraints.iter().map(|(condition, value)| format!("{condition}={value}")));
+        caveats.extend(self.path.iter().map(|path| format!("{name}{}={path}", caveat::PATH_SUFFIX)));
         caveats.extend(
             self.valid_for_secs
                 .map(|secs| format!("{name}{}={}", caveat::VALID_UNTIL_SUFFIX, now.saturating_add(secs))),
@@ -68,7 +76,7 @@ impl ServiceTerms {
         caveats
     }
 
-    /// The largest file, in bytes.
+    /// The largest file, in bytes, without the allowance.
     pub fn max_upload_bytes(&self) -> u64 {
         self.max_upload_mb.saturating_mul(BYTES_PER_MB)
     }

@@ -221,6 +221,27 @@ fn what_is_not_understood_is_refused_by_name_unless_it_is_anothers() {
 }
 
 #[test]
+fn a_token_for_one_path_stays_one_for_it() {
+    let terms = ServiceTerms { path: Some("/a=b/c".into()), ..terms() };
+    let token = token_for(&terms);
+    assert!(token.caveats().any(|caveat| caveat == format!("{}_path=/a=b/c", terms.name)));
+    assert_eq!(checked(&token).unwrap().path(), Some("/a=b/c"));
+    let again = |path: &str| checked(&token.attenuate(&[format!("{}_path={path}", terms.name)]).unwrap());
+    assert!(again("/a=b/c").is_ok());
+    assert_eq!(again("/a"), Err(Refused::Widened(format!("{}_path", terms.name))));
+}
+
+#[test]
+fn a_token_priced_by_size_has_room_for_a_form_unless_it_has_none_at_all() {
+    let terms = ServiceTerms { form_allowance_bytes: 5, ..terms() };
+    let allowed = |mb: u64| {
+        let macaroon = token_for(&ServiceTerms { max_upload_mb: mb, ..terms.clone() });
+        verify(&Credential::new(macaroon, preimage()), &keys(), Network::TestWallet, &terms).unwrap().max_upload_bytes()
+    };
+    assert_eq!((allowed(0), allowed(3)), (0, 3 * 1_048_576 + 5));
+}
+
+#[test]
 fn a_token_for_another_service_or_without_its_capability_lapses() {
     let other = token_for(&ServiceTerms::named("other"));
     assert_eq!(checked(&other).unwrap().permit(NOW).unwrap_err(), Lapsed::NotCovered);

@@ -110,6 +110,8 @@ pub struct Token {
     credential_hash: [u8; 32],
     counters: Vec<Counter>,
     max_upload_mb: u64,
+    form_allowance_bytes: u64,
+    path: Option<String>,
     expires_at_ms: Option<u64>,
     covered: bool,
 }
@@ -174,7 +176,12 @@ impl Token {
 
     /// The largest file in bytes.
     pub fn max_upload_bytes(&self) -> u64 {
-        self.max_upload_mb.saturating_mul(BYTES_PER_MB)
+        self.max_upload_mb.saturating_mul(BYTES_PER_MB).saturating_add(self.form_allowance_bytes)
+    }
+
+    /// The only path that it is for, as the gateway normalises it; none: any.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
     }
 
     /// Unix seconds from which on it has expired; none: never.
@@ -209,6 +216,7 @@ struct Reading<'a> {
     services: Option<Vec<(&'a str, u8)>>,
     sold_capabilities: Option<Vec<&'a str>>,
     capabilities: Option<Vec<&'a str>>,
+    path: Option<&'a str>,
     numbers: HashMap<&'static str, u64>,
     constraints: HashMap<&'a str, &'a str>,
     counters: Vec<Counter>,
@@ -227,6 +235,7 @@ impl<'a> Reading<'a> {
             services: None,
             sold_capabilities: None,
             capabilities: None,
+            path: None,
             numbers: HashMap::new(),
             constraints: HashMap::new(),
             counters: Vec::new(),
@@ -263,6 +272,7 @@ impl<'a> Reading<'a> {
                 self.capabilities = Some(now);
                 narrower
             }
+            Kind::Path => self.path.replace(value).is_none_or(|before| before == value),
             Kind::ValidUntil => self.lower(caveat::VALID_UNTIL_SUFFIX, value).ok_or_else(bad_value)?,
             Kind::Expiration => self.lower(EXPIRATION_MS, value).ok_or_else(bad_value)?,
             Kind::MaxMb => self.lower(caveat::MAX_MB, value).ok_or_else(bad_value)?,
@@ -313,11 +323,14 @@ impl<'a> Reading<'a> {
             has(&self.sold_capabilities) && !has(&self.capabilities)
         };
         let valid_until_ms = self.numbers.get(caveat::VALID_UNTIL_SUFFIX).map(|secs| secs.saturating_mul(1_000));
+        let max_upload_mb = self.numbers.get(caveat::MAX_MB).copied().unwrap_or(DEFAULT_MAX_UPLOAD_MB);
         Token {
             identifier,
             credential_hash: self.hash.finalize().into(),
             counters: self.counters,
-            max_upload_mb: self.numbers.get(caveat::MAX_MB).copied().unwrap_or(DEFAULT_MAX_UPLOAD_MB),
+            max_upload_mb,
+            form_allowance_bytes: if max_upload_mb == 0 { 0 } else { self.terms.form_allowance_bytes },
+            path: self.path.map(str::to_owned),
             expires_at_ms: valid_until_ms.into_iter().chain(self.numbers.get(EXPIRATION_MS).copied()).min(),
             covered: is_for_us && !self.terms.capabilities.iter().any(gave_up),
         }

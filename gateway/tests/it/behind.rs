@@ -50,6 +50,9 @@ async fn answer(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
     if let Some(code) = code {
         // As the media server does: the answer first, then the body is read on.
         tokio::spawn(read(body));
+        if code == "too_large" {
+            return (StatusCode::PAYLOAD_TOO_LARGE, "{\"code\":\"from behind\"}").into_response();
+        }
         let headers = [("sluice-payment-required", code)];
         return (StatusCode::PAYMENT_REQUIRED, headers, "{\"code\":\"from behind\"}").into_response();
     }

@@ -37,6 +37,12 @@ impl Request {
         self
     }
 
+    /// In the place of `example.com`.
+    pub fn host(mut self, host: &str) -> Self {
+        self.head = self.head.replace("host: example.com", &format!("host: {host}"));
+        self
+    }
+
     pub fn chunked(mut self, chunked: bool) -> Self {
         self.chunked = chunked;
         self

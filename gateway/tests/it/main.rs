@@ -6,9 +6,14 @@
 mod behind;
 mod client;
 mod floods;
+mod grpc;
 mod ledger;
+mod plugin;
+mod prices;
+mod streams;
+mod upstreams;
 
-use std::{net::TcpListener, num::NonZeroU64, sync::Arc, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use sluice_common::{
     keys::{MasterKey, MasterKeys},
@@ -17,7 +22,7 @@ use sluice_common::{
     secret::Secret,
 };
 use sluice_gateway::{
-    config::{GatewayConfig, ServiceConfig},
+    config::{Access, GatewayConfig, Offer, Price, Scope, ServiceConfig, UpstreamConfig},
     db::GatewayDb,
     invoice_limits::InvoiceLimits,
     ledger::{LedgerDb, SettlementProof},
@@ -66,18 +71,7 @@ impl World {
         let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db.clone()));
         let ledger = ledger.unwrap_or_else(|| Arc::new(db));
         let behind = Behind::start().await;
-        let service = ServiceConfig {
-            terms: ServiceTerms {
-                capabilities: vec!["large_upload".into()],
-                max_upload_mb: 2,
-                valid_for_secs: Some(3_600),
-                ..ServiceTerms::named("media")
-            },
-            protect: vec!["POST /largefile".parse().unwrap()],
-            upstream: behind.address.to_string(),
-            price_sat: NonZeroU64::new(100).unwrap(),
-            forward_credential: true,
-        };
+        let service = media(&behind.address.to_string());
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut config = GatewayConfig {
             listen: free_port(),
@@ -111,6 +105,24 @@ impl World {
         let preimage = self.wallet.pay(&challenge.invoice, std::time::SystemTime::now()).await.unwrap();
         Credential::new(challenge.macaroon, preimage)
     }
+}
+
+/// Sells uploads of 2 MB for 100 sat, to a server at `upstream`.
+fn media(upstream: &str) -> ServiceConfig {
+    let terms = ServiceTerms {
+        capabilities: vec!["large_upload".into()],
+        max_upload_mb: 2,
+        valid_for_secs: Some(3_600),
+        ..ServiceTerms::named("media")
+    };
+    let offer = Offer {
+        terms,
+        scope: Scope::default(),
+        access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
+        price: Price::Flat(100),
+        forward_credential: true,
+    };
+    ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }
 
 fn with(request: Request, credential: &Credential) -> Request {
@@ -304,7 +316,7 @@ async fn the_server_behind_says_used_up_and_the_gateway_asks_for_payment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_or_foreign_token_is_asked_for_payment_again() {
-    let world = World::with(|service| service.terms.valid_for_secs = None).await;
+    let world = World::with(|service| service.offer.terms.valid_for_secs = None).await;
     let credential = world.buy().await;
     let narrowed = |caveat: &str| {
         Credential::new(credential.macaroon().attenuate(&[caveat.to_owned()]).unwrap(), credential.preimage().clone())
@@ -341,7 +353,7 @@ async fn any_page_may_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_behind_that_sells_nothing_itself_never_sees_a_credential() {
-    let world = World::with(|service| service.forward_credential = false).await;
+    let world = World::with(|service| service.offer.forward_credential = false).await;
     let credential = world.buy().await;
     let request = with(Request::post("/largefile", b"x"), &credential)
         .header("authorization", "Bearer a.b.c")
@@ -357,7 +369,8 @@ async fn a_server_behind_that_sells_nothing_itself_never_sees_a_credential() {
 async fn says_so_when_the_server_behind_is_away() {
     let world = World::with(|service| {
         // A port that was free a moment ago, and where nobody listens.
-        service.upstream = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        service.upstream = UpstreamConfig::new(&[free.to_string()]).unwrap();
     })
     .await;
     let reply = world.send(Request::new("GET", "/ping")).await;
@@ -386,13 +399,7 @@ async fn a_taken_address_is_an_error_and_no_panic() {
     let config = GatewayConfig {
         listen: taken.local_addr().unwrap(),
         admin_listen: taken.local_addr().unwrap(),
-        services: vec![ServiceConfig {
-            terms: ServiceTerms::named("media"),
-            protect: vec!["POST /largefile".parse().unwrap()],
-            upstream: "127.0.0.1:1".into(),
-            price_sat: NonZeroU64::MIN,
-            forward_credential: true,
-        }],
+        services: vec![media("127.0.0.1:1")],
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
         network: Network::TestWallet,
         invoice_expiry: Duration::from_secs(600),

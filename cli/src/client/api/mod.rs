@@ -149,10 +149,10 @@ impl Api {
         Ok(verified.token)
     }
 
-    /// What the server sells an upload for: its challenge, and the price as it says it.
-    pub async fn challenge(&self) -> Result<(Challenge, Price), ApiError> {
+    /// What the server sells an upload of `size` bytes for: its challenge, and the price as it says it.
+    pub async fn challenge(&self, size: u64) -> Result<(Challenge, Price), ApiError> {
         let url = self.url(&["largefile"]);
-        let response = self.ask(self.http.get(url.clone())).await?;
+        let response = self.ask(self.http.get(url.clone()).query(&[("size", size)])).await?;
         if response.status() != StatusCode::PAYMENT_REQUIRED {
             self.check(response).await.map_err(|error| self.perhaps_another(&url, error))?;
             return Err(ApiError::NotUnderstood("what it asks for an upload"));

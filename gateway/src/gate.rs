@@ -1,0 +1,345 @@
+//! The paywall for any pingora proxy: a [`Gate`] in the proxy, a [`Visit`] in its context, and in each phase a call of the
+//! method of the same name. `gateway/examples/plugin.rs` is such a proxy.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{StatusCode, header::HOST};
+use pingora::{
+    Error,
+    ErrorSource::{Downstream, Upstream},
+    ErrorType::{ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout},
+    Result,
+    http::{RequestHeader, ResponseHeader},
+    proxy::{FailToProxy, Session},
+};
+use sluice_common::{
+    clock::unix_now,
+    l402::{LAPSED_HEADER, Lapsed},
+    limits::{BYTES_PER_MB, drain_bytes},
+    problem::Problem,
+};
+
+use crate::{
+    answer::Answer,
+    config::{ConfigError, PaywallConfig, check_offers},
+    cors,
+    drain::Drains,
+    ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
+    lightning::LightningNode,
+    paywall::{
+        Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, too_large_problem,
+    },
+    request::{is_grpc, normalise_target, strip, strip_response},
+};
+
+/// When a client should come again after what is away.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The paywall, as a proxy embeds it.
+pub struct Gate {
+    paywall: Arc<Paywall>,
+    settlement: SettlementCheck,
+    books: Arc<Books>,
+    drains: Drains,
+}
+
+/// What a gate knows of one request.
+#[derive(Debug, Default)]
+pub struct Visit {
+    forward: Option<Forward>,
+    body_bytes: u64,
+    /// A body to send in the place of the one from behind.
+    replacement: Option<Bytes>,
+}
+
+/// Why there is no gate.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A server that says prices.
+    #[error(transparent)]
+    Pricer(#[from] PriceError),
+}
+
+impl Visit {
+    /// How the request goes to the server behind, once [`Gate::request_filter`] has let it through.
+    pub fn forward(&self) -> Option<&Forward> {
+        self.forward.as_ref()
+    }
+
+    /// How many bytes of the body have come.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+}
+
+impl Gate {
+    /// A gate that is paid through `node`, and the tasks that book in `ledger` what is paid. Must be called in a tokio
+    /// runtime, which keeps them. The node need not be there yet.
+    pub fn start(
+        config: PaywallConfig,
+        node: Arc<dyn LightningNode>,
+        ledger: Arc<dyn LedgerDb>,
+    ) -> Result<(Self, BookKeeper), GateError> {
+        check_offers(&config.offers, config.invoice_expiry)?;
+        let largest_mb = config.offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
+        let drains = Drains::new(drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB)));
+        let sold = Sold {
+            keys: config.master_keys.clone(),
+            services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
+            network: config.network,
+        };
+        let paywall = Arc::new(Paywall::new(
+            config.offers,
+            config.master_keys,
+            config.network,
+            Arc::clone(&node),
+            config.invoice_expiry,
+            config.invoice_limits,
+        )?);
+        let (book_keeper, books) = BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, {
+            let paywall = Arc::clone(&paywall);
+            move |payment_hash| paywall.settled(payment_hash)
+        });
+        let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
+        Ok((Self { paywall, settlement, books, drains }, book_keeper))
+    }
+
+    /// Lets a request through, or answers it; true: it is answered.
+    pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        match self.admit(session).await {
+            Ok(forward) => {
+                visit.forward = Some(forward);
+                Ok(false)
+            }
+            Err(answer) => {
+                self.answer(&answer, session).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes from a request what the server behind must not see.
+    pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        let forwards_credential = |forward: &Forward| self.paywall.offer(forward.service).forward_credential;
+        strip(request, visit.forward.as_ref().is_some_and(forwards_credential))
+    }
+
+    /// Counts what comes against what was paid for.
+    pub fn request_body_filter(
+        &self,
+        session: &Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        // HTTP/2 may say the end with an empty frame. pingora would write it as a last chunk and then another one, which
+        // the server behind reads as a request of its own: its answer could become that of another client.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        visit.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        // What an upgraded connection carries is no upload.
+        let max = visit.forward.as_ref().and_then(Forward::max_body_bytes).filter(|_| !session.was_upgraded());
+        match max {
+            // An answer that is on its way is not to be cut off: who gave it reads on, within bounds.
+            Some(max) if visit.body_bytes > max && !is_answered(session) => {
+                Err(Error::explain(HTTPStatus(413), "more than was paid for"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for payment where the server behind says that a token buys nothing more, and lets pages read the answer.
+    pub async fn response_filter(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        if let Some(answer) = self.instead(session, response, visit).await {
+            *response = answer.header()?;
+            visit.replacement = Some(answer.body().clone());
+        }
+        strip_response(response);
+        cors::add_headers(response)
+    }
+
+    /// Puts the body of an answer of our own in the place of the one from behind.
+    pub fn response_body_filter(&self, body: &mut Option<Bytes>, visit: &mut Visit) {
+        if let Some(replacement) = &mut visit.replacement {
+            // All of ours with the first piece, nothing of theirs.
+            *body = Some(std::mem::take(replacement)).filter(|bytes| !bytes.is_empty());
+        }
+    }
+
+    /// Says what went wrong to who is still there to hear it.
+    pub async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &Visit) -> FailToProxy {
+        let answer = failure(error, visit, session.get_read_timeout()).filter(|_| !is_answered(session));
+        let error_code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        if let Some(answer) = answer
+            && let Err(error) = self.answer(&answer, session).await
+        {
+            tracing::debug!(%error, "the client left before its answer");
+        }
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    /// Answers a request, and reads on within bounds.
+    pub(crate) async fn answer(&self, answer: &Answer, session: &mut Session) -> Result<()> {
+        answer.write(session, &self.drains).await
+    }
+
+    /// What becomes of the request: forwarded, or an answer of our own.
+    async fn admit(&self, session: &mut Session) -> Result<Forward, Answer> {
+        normalise_target(session.req_header_mut())?;
+        let request = session.req_header();
+        if cors::is_preflight(&request.method, &request.headers) {
+            return Err(Answer::preflight());
+        }
+        let now = unix_now();
+        match self.paywall.decide(&asked(request), now) {
+            Decision::Forward(forward) => {
+                self.confirm(&forward, now).await?;
+                Ok(forward)
+            }
+            Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Challenge(demand) => match self.challenge(&demand, session).await {
+                Challenged::Free(forward) => Ok(forward),
+                Challenged::Answer(answer) => Err(answer),
+            },
+        }
+    }
+
+    /// What a client is answered in the place of what the server behind says.
+    async fn instead(&self, session: &Session, response: &ResponseHeader, visit: &Visit) -> Option<Answer> {
+        let forward = visit.forward.as_ref().filter(|forward| forward.permit.is_some())?;
+        let asked = asked(session.req_header());
+        let lapsed = response.headers.get(LAPSED_HEADER).and_then(|value| Lapsed::from_code(value.to_str().ok()?));
+        let decision = match lapsed.map(Reason::Lapsed) {
+            Some(reason) if !forward.is_sold => return Some(reason.unsold_problem().into()),
+            Some(reason) => self.paywall.sell(forward.service, reason, &asked),
+            // Who knows the token has measured the file by it.
+            None if response.status == StatusCode::PAYLOAD_TOO_LARGE
+                && self.paywall.offer(forward.service).forward_credential =>
+            {
+                self.paywall.sell_larger(forward, &asked)?
+            }
+            None => return None,
+        };
+        match decision {
+            Decision::Refuse(problem) => Some(problem.into()),
+            Decision::Forward(_) => None,
+            Decision::Challenge(demand) => match self.challenge(&demand, session).await {
+                Challenged::Answer(answer) => Some(answer),
+                Challenged::Free(_) => None,
+            },
+        }
+    }
+
+    /// Asks for the proof of payment that is configured, and notes the use of the token. Nothing where nothing costs.
+    async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
+        let Some(permit) = &forward.permit else { return Ok(()) };
+        let service = &self.paywall.offer(forward.service).terms.name;
+        self.settlement.confirm(permit, service).await.map_err(unproven)?;
+        self.paywall.settled(permit.token().payment_hash());
+        self.books.used(permit, service, now);
+        Ok(())
+    }
+
+    async fn challenge(&self, demand: &Demand, session: &Session) -> Challenged {
+        let unavailable = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail);
+        let answer = match self.paywall.challenge(demand, client(session), unix_now()).await {
+            Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => answer.for_grpc(),
+            Ok(challenged) => return challenged,
+            Err(ChallengeError::TooMany(too_many)) => {
+                let detail = "Too many invoices were asked for. Come again; a token that is paid goes on working.";
+                let problem = unavailable("too_many_invoices", detail).with("limit", too_many.limit.code());
+                Answer::from(problem).retry_after(too_many.wait)
+            }
+            Err(ChallengeError::Price(error)) => {
+                tracing::error!(%error, "no price");
+                let detail = "The price is not known now. Come again; a token that is paid goes on working.";
+                Answer::from(unavailable("no_price", detail)).retry_after(RETRY_AFTER)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no invoice");
+                let detail = "No invoice can be made now. Come again; a token that is paid goes on working.";
+                Answer::from(unavailable("no_invoice", detail)).retry_after(RETRY_AFTER)
+            }
+        };
+        Challenged::Answer(answer)
+    }
+}
+
+/// What a failed request is answered with; none where nobody is left to answer.
+fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Option<Answer> {
+    let problem = match (error.esource(), error.etype()) {
+        (_, HTTPStatus(413)) => {
+            let limit_bytes = visit.forward.as_ref().and_then(|forward| forward.max_upload_bytes);
+            too_large_problem(limit_bytes.unwrap_or_default(), visit.body_bytes)
+        }
+        (Downstream, ReadTimedout) => {
+            let secs = read_timeout.unwrap_or_default().as_secs();
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout")
+                .detail(format!("No byte of the body came for {secs} s."))
+        }
+        (Downstream, WriteError | ReadError | WriteTimedout | ConnectionClosed) => return None,
+        (Downstream, _) => Problem::new(StatusCode::BAD_REQUEST, "malformed_request")
+            .detail("The request, or its body's framing, is not HTTP."),
+        (Upstream, _) => {
+            let problem = Problem::new(StatusCode::BAD_GATEWAY, "upstream_unavailable")
+                .detail("The server behind cannot be reached, or broke off. A token that is paid stays good.");
+            return Some(Answer::from(problem).retry_after(RETRY_AFTER));
+        }
+        _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").detail("Something went wrong here."),
+    };
+    Some(problem.into())
+}
+
+/// Whether the client has been given an answer: after `100 Continue` it still waits for one.
+fn is_answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|response| !response.status.is_informational())
+}
+
+/// What a genuine token is answered whose payment is not proven.
+fn unproven(unproven: Unproven) -> Answer {
+    match unproven {
+        // Another payment would not mend it: no invoice.
+        Unproven::NotSettled => Problem::new(StatusCode::UNAUTHORIZED, "not_settled")
+            .detail("The node has not received the payment of this token. If it is under way, come again.")
+            .into(),
+        Unproven::Unknown(cause) => {
+            tracing::error!(%cause, "it is not known whether a token is paid");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "settlement_unknown").detail(
+                "It cannot be looked up now whether this token is paid. Come again; a token that is paid stays good.",
+            );
+            Answer::from(problem).retry_after(RETRY_AFTER)
+        }
+    }
+}
+
+/// What of a request decides.
+fn asked(request: &RequestHeader) -> Asked<'_> {
+    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    Asked {
+        method: &request.method,
+        host: host.unwrap_or_default(),
+        path: request.uri.path(),
+        query: request.uri.query(),
+        headers: &request.headers,
+    }
+}
+
+/// Where the client's connection comes from. Those of which it is not known are one client.
+fn client(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|address| address.as_inet());
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip)
+}

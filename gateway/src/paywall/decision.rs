@@ -1,0 +1,153 @@
+//! What becomes of a request.
+
+use http::StatusCode;
+use sluice_common::{
+    l402::{Lapsed, Permit},
+    limits::{BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES},
+    problem::Problem,
+};
+
+use crate::config::Offer;
+
+/// A service, by its place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceId(usize);
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// It goes to the server behind.
+    Forward(Forward),
+    /// It is asked for payment.
+    Challenge(Demand),
+    /// It is refused: paying would not help.
+    Refuse(Problem),
+}
+
+/// How a request goes to the server behind.
+#[derive(Debug)]
+pub struct Forward {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// What was paid for; none where nothing costs, and where somebody only asks what became of a token.
+    pub permit: Option<Permit>,
+    /// The largest file that it may send; none: any.
+    pub max_upload_bytes: Option<u64>,
+    /// Whether another token is sold for it, if this one turns out to buy nothing more.
+    pub is_sold: bool,
+}
+
+/// A request that is asked for payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// Whose it is.
+    pub service: ServiceId,
+    /// Why.
+    pub reason: Reason,
+    /// What a token would be for.
+    pub purchase: Purchase,
+    /// What it costs; none: that must be asked for.
+    pub price_sat: Option<u64>,
+}
+
+/// What a token is for, beside the terms of its service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Purchase {
+    /// The MiB of the largest file; none: those of the terms.
+    pub max_mib: Option<u64>,
+    /// The only path; none: any.
+    pub path: Option<String>,
+}
+
+/// Why a request is asked for payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It has no credential.
+    Missing,
+    /// Its token buys nothing more.
+    Lapsed(Lapsed),
+    /// Its token holds less than it declares.
+    TooSmall,
+}
+
+impl ServiceId {
+    pub(super) fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    /// The place of the service in the configuration.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl Forward {
+    /// Where nothing costs.
+    pub(super) fn free(service: ServiceId) -> Self {
+        Self { service, permit: None, max_upload_bytes: None, is_sold: false }
+    }
+
+    /// What has a price of 0.
+    pub(super) fn for_nothing(service: ServiceId, max_upload_bytes: u64) -> Self {
+        Self { service, permit: None, max_upload_bytes: Some(max_upload_bytes), is_sold: true }
+    }
+
+    /// With a token.
+    pub(super) fn paid(service: ServiceId, permit: Permit, is_sold: bool) -> Self {
+        let max_upload_bytes = Some(permit.token().max_upload_bytes());
+        Self { service, permit: Some(permit), max_upload_bytes, is_sold }
+    }
+
+    /// The most bytes of a body that can hold the largest file; none where any may come.
+    pub fn max_body_bytes(&self) -> Option<u64> {
+        Some(self.max_upload_bytes?.saturating_add(MAX_FORM_OVERHEAD_BYTES))
+    }
+}
+
+impl Purchase {
+    /// The largest file of a token of `offer`.
+    pub(super) fn max_upload_bytes(&self, offer: &Offer) -> u64 {
+        let terms = &offer.terms;
+        let mib = self.max_mib.unwrap_or(terms.max_upload_mb);
+        mib.saturating_mul(BYTES_PER_MB).saturating_add(terms.form_allowance_bytes)
+    }
+}
+
+impl Reason {
+    /// The stable machine code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "no_credential",
+            Self::Lapsed(lapsed) => lapsed.code(),
+            Self::TooSmall => "too_small",
+        }
+    }
+
+    pub(super) fn detail(self) -> &'static str {
+        match self {
+            Self::Missing => "This costs.",
+            Self::Lapsed(Lapsed::Expired) => "The token has expired; another one costs.",
+            Self::Lapsed(Lapsed::NotCovered) => "The token is for something else; one for this costs.",
+            Self::Lapsed(Lapsed::UsedUp) => "The token has stored as many uploads as it allows; another one costs.",
+            Self::TooSmall => "The token is for smaller uploads; one for this size costs.",
+        }
+    }
+
+    /// 401 where a token is needed and none is sold.
+    pub fn unsold_problem(self) -> Problem {
+        let code = match self {
+            Self::Missing => "credential_required",
+            reason => reason.code(),
+        };
+        let detail = "This takes a token, which is sold with another request of this service, not with this one.";
+        Problem::new(StatusCode::UNAUTHORIZED, code).detail(detail)
+    }
+}
+
+/// 413: paying would not make room.
+pub fn too_large_problem(limit_bytes: u64, size_bytes: u64) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+        .detail("The upload is larger than this token, or this service, takes.")
+        .with("limit_bytes", limit_bytes)
+        .with("size_bytes", size_bytes)
+}

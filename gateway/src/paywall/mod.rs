@@ -1,0 +1,237 @@
+//! The paywall: from a request's headers to what becomes of it. Everything but [`Paywall::challenge`] and
+//! [`Paywall::settled`] is pure.
+
+mod challenge;
+mod decision;
+mod pricer;
+mod size;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
+use sluice_common::{
+    keys::MasterKeys,
+    l402::{self, Credential, Lapsed, PaymentHash, Token},
+    limits,
+    network::Network,
+    problem::Problem,
+};
+
+pub use self::{
+    challenge::{ChallengeError, Challenged},
+    decision::{Decision, Demand, Forward, Purchase, Reason, ServiceId, too_large_problem},
+    pricer::PriceError,
+};
+use self::{
+    pricer::Pricer,
+    size::{Declared, Head},
+};
+use crate::{
+    config::{Cost, Offer, Price},
+    invoice_limits::{InvoiceGate, InvoiceLimits},
+    lightning::LightningNode,
+};
+
+/// The longest path that a token is sold for.
+const MAX_SOLD_PATH_BYTES: usize = 2_048;
+
+/// Decides what costs, checks what was paid, and asks for payment.
+pub struct Paywall {
+    offers: Vec<Offer>,
+    /// Of the offers whose price is asked for, at their places.
+    pricers: Vec<Option<Pricer>>,
+    keys: MasterKeys,
+    network: Network,
+    node: Arc<dyn LightningNode>,
+    invoice_expiry: Duration,
+    invoices: InvoiceGate,
+}
+
+/// What of a request decides what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its host, perhaps with a port; may be empty.
+    pub host: &'a str,
+    /// Its normalised path.
+    pub path: &'a str,
+    /// Its query.
+    pub query: Option<&'a str>,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+}
+
+impl Paywall {
+    /// A paywall before these offers, paid through `node`, whose network is `network`.
+    pub fn new(
+        offers: Vec<Offer>,
+        keys: MasterKeys,
+        network: Network,
+        node: Arc<dyn LightningNode>,
+        invoice_expiry: Duration,
+        invoice_limits: InvoiceLimits,
+    ) -> Result<Self, PriceError> {
+        let pricer = |offer: &Offer| match &offer.price {
+            Price::External(config) => Pricer::new(&offer.terms.name, config.clone()).map(Some),
+            _ => Ok(None),
+        };
+        let pricers = offers.iter().map(pricer).collect::<Result<_, _>>()?;
+        let invoices = InvoiceGate::new(invoice_limits, invoice_expiry);
+        Ok(Self { offers, pricers, keys, network, node, invoice_expiry, invoices })
+    }
+
+    /// What a service sells.
+    pub fn offer(&self, id: ServiceId) -> &Offer {
+        &self.offers[id.index()]
+    }
+
+    /// What becomes of a request at `now` (unix seconds), from its headers alone.
+    pub fn decide(&self, asked: &Asked<'_>, now: u64) -> Decision {
+        let covers = |offer: &Offer| offer.scope.covers(asked.method, asked.host, asked.path);
+        let Some(id) = self.offers.iter().position(covers).map(ServiceId::new) else {
+            let problem = Problem::new(StatusCode::NOT_FOUND, "no_such_service");
+            return Decision::Refuse(problem.detail("Nothing is served at this host and path."));
+        };
+        let cost = self.offer(id).access.cost(asked.method, asked.path);
+        if cost == Cost::Free {
+            return Decision::Forward(Forward::free(id));
+        }
+        let credential = match Credential::from_headers(asked.headers) {
+            Ok(Some(credential)) => credential,
+            Ok(None) => return self.without_token(id, cost, Reason::Missing, asked),
+            Err(error) => {
+                return Decision::Refuse(Problem::new(error.status(), error.code()).detail(error.to_string()));
+            }
+        };
+        let token = match l402::verify(&credential, &self.keys, self.network, &self.offer(id).terms) {
+            Ok(token) => token,
+            Err(refused) => {
+                let problem = Problem::new(StatusCode::UNAUTHORIZED, refused.code()).detail(refused.to_string());
+                return Decision::Refuse(problem);
+            }
+        };
+        if cost == Cost::Question {
+            return Decision::Forward(Forward::free(id));
+        }
+        let permit = match token.permit(now) {
+            _ if token.path().is_some_and(|path| path != asked.path) => Err(Lapsed::NotCovered),
+            permit => permit,
+        };
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(lapsed) => return self.without_token(id, cost, Reason::Lapsed(lapsed), asked),
+        };
+        match self.too_small(id, cost, &token, asked) {
+            Some(decision) => decision,
+            None => Decision::Forward(Forward::paid(id, permit, cost == Cost::Token)),
+        }
+    }
+
+    /// What becomes of a request that needs another token than it has.
+    fn without_token(&self, id: ServiceId, cost: Cost, reason: Reason, asked: &Asked<'_>) -> Decision {
+        match cost {
+            Cost::TokenUnsold => Decision::Refuse(reason.unsold_problem()),
+            _ => self.sell(id, reason, asked),
+        }
+    }
+
+    /// What becomes of a request that declares more than its token holds.
+    fn too_small(&self, id: ServiceId, cost: Cost, token: &Token, asked: &Asked<'_>) -> Option<Decision> {
+        let offer = self.offer(id);
+        if !offer.price.is_by_size() {
+            // All tokens of this price hold the same: who has a smaller one made it smaller.
+            return too_large(asked, false, token.max_upload_bytes()).map(Decision::Refuse);
+        }
+        let declared = match Declared::read(&asked.head()) {
+            Ok(declared) => declared,
+            Err(error) => return Some(Decision::Refuse(error.problem())),
+        };
+        let bytes = declared.beyond(token.max_upload_bytes())?;
+        if cost == Cost::TokenUnsold {
+            return Some(Decision::Refuse(too_large_problem(token.max_upload_bytes(), bytes)));
+        }
+        Some(self.sell(id, Reason::TooSmall, asked))
+    }
+
+    /// What becomes of a request that was let through with a token, and that the server behind refused for its size: it is
+    /// sold a larger token, if there is one. None: there is none.
+    pub fn sell_larger(&self, forward: &Forward, asked: &Asked<'_>) -> Option<Decision> {
+        let offer = self.offer(forward.service);
+        let token = forward.permit.as_ref()?.token();
+        if !forward.is_sold || !offer.price.is_by_size() {
+            return None;
+        }
+        let mib = Declared::read(&asked.head()).ok()?.mib()?.min(offer.terms.max_upload_mb);
+        let holds = offer.price.holds_mib(mib, offer.terms.max_upload_mb);
+        (holds.saturating_mul(limits::BYTES_PER_MB) > token.max_upload_bytes())
+            .then(|| self.sell(forward.service, Reason::TooSmall, asked))
+    }
+
+    /// Asks for payment, if what would be bought could hold the request: else no payment would help.
+    pub fn sell(&self, id: ServiceId, reason: Reason, asked: &Asked<'_>) -> Decision {
+        let offer = self.offer(id);
+        let purchase = match purchase(offer, asked) {
+            Ok(purchase) => purchase,
+            Err(problem) => return Decision::Refuse(problem),
+        };
+        let price_sat = offer.price.of(purchase.max_mib.unwrap_or(offer.terms.max_upload_mb));
+        match price_sat {
+            Some(0) => Decision::Forward(Forward::for_nothing(id, purchase.max_upload_bytes(offer))),
+            price_sat => Decision::Challenge(Demand { service: id, reason, purchase, price_sat }),
+        }
+    }
+
+    /// Notes that an invoice is paid, so that it is no longer one of the open ones. One that is not known changes nothing.
+    pub fn settled(&self, payment_hash: PaymentHash) {
+        self.invoices.settled(payment_hash);
+    }
+}
+
+impl<'a> Asked<'a> {
+    fn head(&self) -> Head<'a> {
+        Head { method: self.method, query: self.query, headers: self.headers }
+    }
+}
+
+/// What a token would be for that is sold to this request; or why none would help.
+fn purchase(offer: &Offer, asked: &Asked<'_>) -> Result<Purchase, Problem> {
+    let max_mb = offer.terms.max_upload_mb;
+    let path = offer.price.is_by_path().then(|| asked.path.to_owned());
+    if path.as_ref().is_some_and(|path| path.len() > MAX_SOLD_PATH_BYTES) {
+        let problem = Problem::new(StatusCode::URI_TOO_LONG, "path_too_long");
+        return Err(problem
+            .detail("No token is sold for a path of this length.")
+            .with("limit_bytes", MAX_SOLD_PATH_BYTES));
+    }
+    let is_question = offer.access.cost(asked.method, asked.path) == Cost::Question;
+    if !offer.price.is_by_size() {
+        let too_large = too_large(asked, is_question, offer.terms.max_upload_bytes());
+        return too_large.map_or(Ok(Purchase { max_mib: None, path }), Err);
+    }
+    let declared = Declared::read(&asked.head()).map_err(size::SizeError::problem)?;
+    if let Some(bytes) = declared.beyond(offer.terms.max_upload_bytes()) {
+        return Err(too_large_problem(offer.terms.max_upload_bytes(), bytes));
+    }
+    let mib = declared.mib().ok_or_else(|| {
+        Problem::new(StatusCode::LENGTH_REQUIRED, "length_required").detail(
+            "The price depends on the size. Declare it: Content-Length, Upload-Length, or ?size=BYTES to ask for the price.",
+        )
+    })?;
+    let max_mib = offer.price.holds_mib(mib.min(max_mb), max_mb);
+    Ok(Purchase { max_mib: Some(max_mib), path })
+}
+
+/// 413 if what is declared cannot hold a file within `max_upload_bytes`, where the price does not depend on it.
+fn too_large(asked: &Asked<'_>, is_question: bool, max_upload_bytes: u64) -> Option<Problem> {
+    // Elsewhere `size` is the server's own parameter, not ours.
+    let head = Head { query: asked.query.filter(|_| is_question), ..asked.head() };
+    let file = Declared::read(&head).ok().and_then(|declared| declared.file()).filter(|file| *file > max_upload_bytes);
+    let body = || {
+        let declared: u64 = asked.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+        (!is_question && limits::body_too_large(declared, max_upload_bytes)).then_some(declared)
+    };
+    file.or_else(body).map(|bytes| too_large_problem(max_upload_bytes, bytes))
+}
