@@ -22,7 +22,7 @@ pub struct UploadForm {
     #[schema(nullable = false, minimum = 0)]
     price: Option<i64>,
     /// With commas between them; the field may be there several times.
-    #[schema(nullable = false, max_length = 1024, pattern = "^([^,]*,){0,63}[^,]*$")]
+    #[schema(nullable = false, pattern = "^([^,]*,){0,63}[^,]*$")]
     tags: Option<String>,
     /// How long a media token sold for it should last, in seconds; 0: a year.
     #[schema(nullable = false, minimum = 0)]
@@ -50,7 +50,7 @@ pub struct ChangeForm {
     #[schema(nullable = false, minimum = 0)]
     price: Option<i64>,
     /// With commas between them.
-    #[schema(nullable = false, max_length = 1024, pattern = "^([^,]*,){0,63}[^,]*$")]
+    #[schema(nullable = false, pattern = "^([^,]*,){0,63}[^,]*$")]
     tags: Option<String>,
     /// How long a media token sold for it should last, in seconds; 0: a year.
     #[schema(nullable = false, minimum = 0)]

@@ -54,9 +54,8 @@ impl Parameters {
         Ok(Self(read(uri)?))
     }
 
-    /// Its value; none: it is missing, or empty.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     fn is_true(&self, name: &str) -> Result<bool, ApiError> {

@@ -47,10 +47,12 @@ async fn a_public_picture_in_both_sizes() {
             let part = server.send(get(&format!("/public/{muid}?{query}")).header("range", "bytes=0-1").empty()).await;
             assert_eq!((part.status.as_u16(), part.bytes()), (200, answer.bytes()));
         }
-        for query in ["", "?thumb=false", "?medium=", "?thumb"] {
+        for query in ["", "?thumb=false", "?medium=false&thumb=false", "?other=true"] {
             assert_eq!(server.get(&format!("/public/{muid}{query}")).await.bytes(), file, "{query}");
         }
-        assert_problem(&server.get(&format!("/public/{muid}?thumb=maybe")).await, 400, "invalid_query");
+        for query in ["thumb=maybe", "thumb=", "medium", "thumb=1"] {
+            assert_problem(&server.get(&format!("/public/{muid}?{query}")).await, 400, "invalid_query");
+        }
     }
 }
 
