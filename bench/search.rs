@@ -1,13 +1,13 @@
 //! How long searches and listings take among a million media, in both databases, and how the databases go about it.
 //!
 //! `cargo bench --package sluice-backend --bench search` runs it; `ROWS=100000` takes fewer, `PLANS=1` prints how each
-//! search is done. What takes the time is the databases, not the build. The PostgreSQL server is its own, made for this.
+//! search is done, `KEEP=FOLDER` keeps the SQLite file there and takes it as it is the next time. What takes the time is the databases, not the build. The PostgreSQL server is its own, made for this.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that goes wrong says so by panicking")]
 #![expect(clippy::print_stdout, reason = "what was measured")]
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -270,10 +270,14 @@ async fn main() {
     let now = OffsetDateTime::now_utc();
 
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("backend.db");
+    let keep = std::env::var_os("KEEP").map(PathBuf::from);
+    let path = keep.as_deref().unwrap_or(folder.path()).join("backend.db");
+    let is_filled = path.exists();
     let sqlite = Arc::new(SqliteDatabase::open(&path).await.unwrap());
     let start = Instant::now();
-    fill_sqlite(&path, rows).await;
+    if !is_filled {
+        fill_sqlite(&path, rows).await;
+    }
     let bytes = std::fs::metadata(&path).unwrap().len();
     println!("SQLite, {rows} media, filled in {:.0} s, {} MB", start.elapsed().as_secs_f64(), bytes >> 20);
     ask_all(&*sqlite).await;

@@ -143,8 +143,10 @@ impl PostgresDatabase {
     /// How the database goes about a search: `EXPLAIN (ANALYZE, BUFFERS)`, line by line.
     pub async fn search_plan(&self, term: &str, now: OffsetDateTime) -> Result<Vec<String>, DbError> {
         let search = Search::parse(term);
-        self.bounded(async { search::plan(&mut *self.pool.acquire().await?, &search, now, self.legacy_public).await })
-            .await
+        self.bounded(async {
+            search::plan(&mut *self.pool.begin_with(SNAPSHOT).await?, &search, now, self.legacy_public).await
+        })
+        .await
     }
 
     async fn bounded<T, E: From<DbError>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {

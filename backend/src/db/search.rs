@@ -199,6 +199,32 @@ impl Search {
         self.spell(phrase, " AND ", " OR ", |unwanted| format!(" NOT {unwanted}"))
     }
 
+    /// Whether it asks for one word and nothing else.
+    pub(super) fn is_one_phrase(&self) -> bool {
+        matches!(&self.choices[..], [choice] if choice.wanted.len() == 1 && choice.unwanted.is_empty())
+            && self.choices[0].wanted[0].words.len() == 1
+    }
+
+    /// The phrase whose last word may be the begin of one, in whole words.
+    pub(super) fn fts5_begun(&self) -> Option<String> {
+        let phrases = self.choices.iter().flat_map(|choice| &choice.wanted);
+        phrases.filter(|phrase| phrase.prefix).map(|phrase| format!("\"{}\"", phrase.words.join(" "))).next()
+    }
+
+    /// The same for whole words only.
+    pub(super) fn whole_words(mut self) -> Self {
+        for phrase in self.choices.iter_mut().flat_map(|choice| &mut choice.wanted) {
+            phrase.prefix = false;
+        }
+        self
+    }
+
+    /// Every phrase of it, as FTS5 finds most by it.
+    pub(super) fn fts5_phrases(&self) -> impl Iterator<Item = String> {
+        let phrases = self.choices.iter().flat_map(|choice| choice.wanted.iter().chain(&choice.unwanted));
+        phrases.map(|phrase| format!("\"{}\"{}", phrase.words.join(" "), if phrase.prefix { "*" } else { "" }))
+    }
+
     /// For PostgreSQL's `websearch_to_tsquery`: whole words.
     pub(super) fn to_websearch(&self) -> String {
         let choice = |choice: &Choice| {
@@ -304,4 +330,55 @@ fn shorten(word: &str) -> String {
 
 fn is_stop_word(word: &str) -> bool {
     STOP_WORDS.iter().any(|stop| word.eq_ignore_ascii_case(stop))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn is_spelled_in_each_databases_syntax() {
+        for (typed, fts5, websearch, tsquery) in [
+            ("green", r#"(("green" OR "green"*))"#, r#""green""#, "(('green':*))"),
+            (
+                "the green \"big field\"",
+                r#"("green" AND "big field")"#,
+                r#""green" "big field""#,
+                "(('green') & ('big' <-> 'field'))",
+            ),
+            ("a-b or c -d", r#"("b") OR (("c") NOT "d")"#, r#""b" or "c" -"d""#, "(('b')) | ((('c')) & !('d'))"),
+            ("-d or the", "", "", ""),
+        ] {
+            let search = Search::parse(typed);
+            assert_eq!(
+                [search.to_fts5(), search.to_websearch(), search.to_tsquery()],
+                [fts5, websearch, tsquery],
+                "{typed}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_is_looked_at_than_is_bounded() {
+        let many = "word ".repeat(1_000);
+        assert_eq!(Search::parse(&many).fts5_phrases().count(), MAX_WORDS);
+        let long = "ä".repeat(1_000);
+        assert_eq!(Search::parse(&long).to_websearch().chars().count(), MAX_WORD_CHARS + 2);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_typed_is_never_syntax(typed in "\\PC{0,40}|[-\"' orab|&!():*<>\\\\]{0,40}") {
+            let search = Search::parse(&typed);
+            for phrase in search.choices.iter().flat_map(|choice| choice.wanted.iter().chain(&choice.unwanted)) {
+                prop_assert!(!phrase.words.is_empty());
+                for word in &phrase.words {
+                    prop_assert!(word.contains(char::is_alphanumeric));
+                    prop_assert!(word.chars().all(|c| c.is_ascii_alphanumeric() || !c.is_ascii()), "{word:?}");
+                }
+            }
+        }
+    }
 }

@@ -45,7 +45,7 @@ CREATE INDEX media_expiry ON media (expiry) WHERE expiry IS NOT NULL;
 -- none; the begins of words have an index of their own up to the length where few words share one.
 CREATE VIRTUAL TABLE media_search USING fts5 (
   name, description, tags,
-  content = '', contentless_delete = 1, prefix = '1 2 3', tokenize = 'porter unicode61 remove_diacritics 0'
+  content = '', contentless_delete = 1, prefix = '1 2 3 4 5', tokenize = 'porter unicode61 remove_diacritics 0'
 );
 
 CREATE TRIGGER media_search_insert AFTER INSERT ON media WHEN new.public = 1 OR new.price > 0 BEGIN

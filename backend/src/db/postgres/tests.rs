@@ -367,6 +367,8 @@ async fn every_query_finds_its_rows_by_an_index() {
         media::USAGE,
         media::OWNS_OF_SIZE,
         search::SEARCH,
+        search::SEARCH_NEWEST,
+        search::SEARCH_ALL,
         uploads::COUNT,
         uploads::STORED_WITH,
         uploads::ENDED_OF_PAYMENT,
