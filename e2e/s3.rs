@@ -9,16 +9,22 @@ use crate::{
     support::{MIB, Sluice, authorized, bytes, form},
 };
 
-async fn start_on(peer: &S3Peer) -> Sluice {
-    let endpoint = peer.endpoint();
-    let environment = [
-        ("STORAGE_MODE", "s3"),
-        ("S3_BUCKET", BUCKET),
-        ("S3_ENDPOINT", &endpoint),
-        ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
-        ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
-    ];
-    let sluice = Sluice::start_in(&environment, None, &[]).await;
+impl S3Peer {
+    /// The variables that make a media server keep its files there.
+    pub fn environment<'a>(&self, endpoint: &'a str) -> [(&'static str, &'a str); 5] {
+        [
+            ("STORAGE_MODE", "s3"),
+            ("S3_BUCKET", BUCKET),
+            ("S3_ENDPOINT", endpoint),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+        ]
+    }
+}
+
+/// `sluice up` with its files there.
+pub async fn start_on(peer: &S3Peer, config: Option<&str>) -> Sluice {
+    let sluice = Sluice::start_in(&peer.environment(&peer.endpoint()), config, &[]).await;
     sluice.is_secret(SECRET_ACCESS_KEY);
     sluice
 }
@@ -26,7 +32,7 @@ async fn start_on(peer: &S3Peer) -> Sluice {
 #[tokio::test]
 async fn a_paid_file_is_stored_in_the_bucket_and_given_back_by_range() {
     let peer = S3Peer::start().await;
-    let mut sluice = start_on(&peer).await;
+    let mut sluice = start_on(&peer, None).await;
     let file = bytes(40 * MIB, 1);
     let credential = sluice.buy().await;
     let (content_type, body) = form::with_file(&file);
@@ -65,7 +71,7 @@ async fn a_paid_file_is_stored_in_the_bucket_and_given_back_by_range() {
 async fn memory_does_not_grow_with_the_file() {
     let mib: usize = std::env::var("SLUICE_E2E_LARGE_MIB").map_or(256, |text| text.parse().unwrap());
     let peer = S3Peer::start().await;
-    let sluice = start_on(&peer).await;
+    let sluice = start_on(&peer, None).await;
     let credential = sluice.buy().await;
     let piece = bytes::Bytes::from(bytes(MIB, 7));
     let head = "--large\r\nContent-Disposition: form-data; name=\"file\"; filename=\"large\"\r\n\r\n";

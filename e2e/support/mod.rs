@@ -1,12 +1,15 @@
 //! Starts the real binary on free ports, talks to it, and looks for secrets in what it logged.
 
 pub mod form;
+mod process;
 pub mod raw;
+pub mod rows;
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Mutex,
@@ -27,10 +30,11 @@ use sluice_common::{
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::Command,
     time::{Instant, sleep, timeout},
 };
+
+use self::process::Process;
 
 pub const MIB: usize = 1 << 20;
 
@@ -46,13 +50,20 @@ pub const SINGLE_USE: &str = r#"
     forward_credential = true
 "#;
 
-/// One folder with everything of one Sluice, and the process that runs on it.
+/// The keys of every Sluice whose parts have processes of their own: those must share them, and make none.
+const KEYS: [(&str, &str); 4] =
+    [("master.key", "a1"), ("jwt.key", "b2"), ("local-encryption.key", "c3"), ("wallet.key", "d4")];
+
+/// One folder with everything of one Sluice, and the processes that run on it.
 pub struct Sluice {
     folder: TempDir,
-    child: Option<Child>,
-    /// What `sluice up` gets besides where it listens.
+    /// By their commands, in the order in which they start.
+    processes: Vec<(&'static str, Option<Process>)>,
+    /// What each command gets besides where it listens.
     pub options: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The program, and its first arguments, that each command is run by; none: it runs by itself.
+    pub wrapper: Vec<String>,
     listen: u16,
     admin: u16,
     backend: u16,
@@ -78,78 +89,122 @@ impl Sluice {
 
     /// The same in an environment with these variables.
     pub async fn start_in(environment: &[(&str, &str)], config: Option<&str>, options: &[&str]) -> Self {
-        let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let folder = tempfile::tempdir().unwrap();
-        let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let mut sluice = Self::prepare(&["up"], environment, options);
         if let Some(config) = config {
-            let path = folder.path().join("sluice.toml");
-            fs::write(&path, config).unwrap();
-            options.extend(["--config".to_owned(), path.display().to_string()]);
+            sluice.configure(config);
         }
-        let mut sluice = Self {
-            folder,
-            child: None,
-            options,
-            environment,
+        sluice.start_again().await;
+        sluice
+    }
+
+    /// `sluice backend` and, in front of it, `sluice gateway`. The configuration says nothing of `[backend]`. All that are
+    /// started so take each other's tokens and logins.
+    pub async fn start_apart(environment: &[(&str, &str)], config: &str) -> Self {
+        let mut sluice = Self::prepare(&["backend", "gateway"], environment, &[]);
+        sluice.configure(&format!("{config}\n[backend]\nlisten = \"{}\"", sluice.backend_address()));
+        let keys = sluice.data().join("keys");
+        fs::create_dir_all(&keys).unwrap();
+        for (name, byte) in KEYS {
+            fs::write(keys.join(name), byte.repeat(32)).unwrap();
+            fs::set_permissions(keys.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        sluice.start_again().await;
+        sluice
+    }
+
+    /// Everything but the processes.
+    pub fn prepare(commands: &[&'static str], environment: &[(&str, &str)], options: &[&str]) -> Self {
+        let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            processes: commands.iter().map(|&command| (command, None)).collect(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            environment: environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            wrapper: Vec::new(),
             listen: free_port(),
             admin: free_port(),
             backend: free_port(),
             client: Client::builder().no_proxy().build().unwrap(),
             secrets: Mutex::default(),
-        };
-        sluice.start_again().await;
-        sluice
+        }
+    }
+
+    /// Takes this configuration from the next start on.
+    pub fn configure(&mut self, config: &str) {
+        let path = self.folder.path().join("sluice.toml");
+        fs::write(&path, config).unwrap();
+        self.options.extend(["--config".to_owned(), path.display().to_string()]);
     }
 
     /// Starts on the same folder and ports.
     pub async fn start_again(&mut self) {
-        assert!(self.child.is_none(), "still running");
-        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .args(self.up())
+        for at in 0..self.processes.len() {
+            self.start_process(at).await;
+        }
+    }
+
+    async fn start_process(&mut self, at: usize) {
+        let (command, process) = &self.processes[at];
+        assert!(process.is_none(), "still running");
+        let arguments = self.arguments(command);
+        let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_sluice")]);
+        let mut command = Command::new(words.next().unwrap());
+        command
+            .args(words)
+            .args(arguments)
             .env_clear()
             .env("SLUICE_LOG", "trace")
             .env("RUST_LOG", "trace")
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = async { while lines.next_line().await.unwrap().expect("ended before it was ready") != "ready" {} };
-        if timeout(Duration::from_secs(30), ready).await.is_err() {
-            panic!("not ready within 30 s: {}", self.log());
-        }
-        self.child = Some(child);
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.processes[at].1 = Some(Process::start(command, &self.log_path()).await);
     }
 
-    /// The arguments that it is started with.
+    /// The arguments that `sluice up` is started with.
     pub fn up(&self) -> Vec<String> {
+        self.arguments("up")
+    }
+
+    fn arguments(&self, command: &str) -> Vec<String> {
         let data = self.data().to_str().unwrap().to_owned();
         let address = |port| format!("127.0.0.1:{port}");
-        let (listen, admin, backend) = (address(self.listen), address(self.admin), address(self.backend));
-        let addresses =
-            [("--data", data), ("--listen", listen), ("--admin-listen", admin), ("--backend-listen", backend)];
-        let addresses = addresses.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        ["up".to_owned()].into_iter().chain(addresses).chain(self.options.iter().cloned()).collect()
+        let gateway = [("--listen", address(self.listen)), ("--admin-listen", address(self.admin))];
+        let backend = if command == "backend" { "--listen" } else { "--backend-listen" };
+        let backend = [(backend, address(self.backend))];
+        let gateway = gateway.into_iter().filter(|_| command != "backend");
+        let backend = backend.into_iter().filter(|_| command != "gateway");
+        let flags = [("--data", data)].into_iter().chain(gateway).chain(backend);
+        let flags = flags.flat_map(|(flag, value)| [flag.to_owned(), value]);
+        [command.to_owned()].into_iter().chain(flags).chain(self.options.iter().cloned()).collect()
     }
 
     /// Ends it at once, in the middle of whatever it does.
     pub async fn kill(&mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().await.unwrap();
+        for (_, process) in &mut self.processes {
+            process.take().unwrap().kill().await;
+        }
     }
 
-    /// Ends it as a service manager does, and waits.
+    /// Ends the media server alone so.
+    pub async fn kill_backend(&mut self) {
+        let at = self.backend_process();
+        self.processes[at].1.take().unwrap().kill().await;
+    }
+
+    /// Starts the media server after [`Self::kill_backend`].
+    pub async fn start_backend(&mut self) {
+        self.start_process(self.backend_process()).await;
+    }
+
+    fn backend_process(&self) -> usize {
+        self.processes.iter().position(|(command, _)| *command == "backend").unwrap()
+    }
+
+    /// Ends it as a service manager does, and waits: first what was started last.
     pub async fn stop(&mut self) {
-        let mut child = self.child.take().unwrap();
-        let pid = child.id().unwrap().to_string();
-        assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
-        let status = timeout(Duration::from_secs(60), child.wait()).await.expect("does not stop").unwrap();
-        assert!(status.success(), "{status}: {}", self.log());
+        let log = self.log_path();
+        for (_, process) in self.processes.iter_mut().rev() {
+            process.take().unwrap().stop(&log).await;
+        }
     }
 
     /// Stops it, and looks whether its log holds a secret.
@@ -203,8 +258,9 @@ impl Sluice {
         fs::read_to_string(self.log_path()).unwrap()
     }
 
+    /// The process that was started first.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id().unwrap()
+        self.processes[0].1.as_ref().unwrap().pid()
     }
 
     /// The most memory that it ever had resident, in MiB.

@@ -154,6 +154,7 @@ async fn assert_is_all_there(server: &Server) {
     media_rows(server).await;
     files_of_owners(server).await;
     media_tokens(server).await;
+    searches(server).await;
 }
 
 async fn public_files(server: &Server) {
@@ -224,6 +225,29 @@ async fn media_tokens(server: &Server) {
     }
 }
 
+/// What a search finds.
+async fn found(server: &Server, term: &str) -> Vec<Value> {
+    let answer = server.get(&format!("/search/{term}")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_slice(answer.bytes()).unwrap()
+}
+
+/// Each finds all that it found. The old server said null of what it had not asked its table for.
+async fn searches(server: &Server) {
+    let all = EXPECTED["search"].as_object().unwrap();
+    assert_eq!(all.values().filter(|found| !found.as_array().unwrap().is_empty()).count(), 3);
+    for (term, expected) in all {
+        let found = found(server, term).await;
+        for expected in expected.as_array().unwrap() {
+            let row = found.iter().find(|row| row["muid"] == expected["muid"]);
+            let row = row.unwrap_or_else(|| panic!("{term} does not find {expected:#} but {found:#?}"));
+            for (member, value) in expected.as_object().unwrap().iter().filter(|(_, value)| !value.is_null()) {
+                assert_eq!(&row[member], value, "{term}: {member}");
+            }
+        }
+    }
+}
+
 /// Adopts all in the background's way.
 async fn adopt_all(server: &Server) {
     legacy::adopt_all(&server.app, &CancellationToken::new()).await;
@@ -269,6 +293,11 @@ async fn one_setting_closes_what_nobody_said_is_public() {
     }
     files_of_owners(&server).await;
     media_tokens(&server).await;
+    // What is for sale is found all the same.
+    let for_sale = all_media().filter(|media| media["mymedia"]["price"] != 0);
+    let for_sale: Vec<_> = for_sale.filter(|media| media["mymedia"]["description"] == "green gif").map(muid).collect();
+    let found = found(&server, "green").await;
+    assert_eq!(found.iter().map(|row| row["muid"].as_str().unwrap()).collect::<Vec<_>>(), for_sale);
     // And one by one.
     deployment.run("UPDATE media SET public = TRUE WHERE mime LIKE 'image/%'").await;
     for media in all_media() {
@@ -277,6 +306,39 @@ async fn one_setting_closes_what_nobody_said_is_public() {
         assert_eq!(status == 200, is_image, "{media:#}");
     }
     assert_eq!(server.app.db.of_unknown_publicity().await.unwrap(), 3);
+}
+
+/// The pictures that sphinx-meme made beside some of its files are not looked at: all are made anew, of all pictures.
+#[tokio::test]
+async fn thumbnails_are_made_of_what_it_left() {
+    let deployment = Deployment::new().await;
+    let before = deployment.file_names();
+    let server = deployment.serve().await;
+    let mut pictures = 0;
+    for media in all_media() {
+        let is_picture = media["headers"]["Content-Type"].as_str().unwrap().starts_with("image/");
+        for (size, side) in [("thumb", 60), ("medium", 400)] {
+            let public = server.get(&format!("/public/{}?{size}=true", muid(media))).await;
+            let path = format!("/file/{}?{size}=true", muid(media));
+            let own = ask_as(&server, media["owner"].as_str().unwrap(), &path).await;
+            assert_eq!(public.status, own.status, "{media:#}");
+            // Nothing is left of a template.
+            if is_picture && media["stored_whole"] == true {
+                assert_eq!((public.status.as_u16(), public.bytes()), (200, own.bytes()), "{media:#}");
+                let made = image::load_from_memory(public.bytes()).unwrap();
+                assert_eq!((made.width(), made.height()), (side, side));
+                pictures += 1;
+            } else {
+                assert_problem(&public, 415, "not_a_picture");
+            }
+        }
+    }
+    assert_eq!(pictures, 6);
+    assert_is_all_there(&server).await;
+    server.app.uploads.wait().await;
+    let after = deployment.file_names();
+    assert!(before.iter().all(|name| after.contains(name)));
+    assert_eq!(after.len(), before.len() + pictures);
 }
 
 #[tokio::test]

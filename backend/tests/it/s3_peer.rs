@@ -87,6 +87,8 @@ struct Calls {
     /// Whether ListMultipartUploads is known, which s3s-fs lacks.
     lists: bool,
     counts: Mutex<HashMap<Call, usize>>,
+    /// One for each call that it is at.
+    now: Arc<()>,
     parts_now: AtomicUsize,
     parts_at_once: AtomicUsize,
 }
@@ -109,6 +111,7 @@ impl S3Peer {
             ask: Box::new(ask),
             lists,
             counts: Mutex::default(),
+            now: Arc::default(),
             parts_now: AtomicUsize::new(0),
             parts_at_once: AtomicUsize::new(0),
         });
@@ -145,6 +148,11 @@ impl S3Peer {
         self.calls.counts.lock().unwrap().get(&call).copied().unwrap_or_default()
     }
 
+    /// Whether no call is under way, not even one whose caller is gone.
+    pub fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.calls.now) == 1
+    }
+
     /// The most parts that were under way at once.
     pub fn parts_at_once(&self) -> usize {
         self.calls.parts_at_once.load(Ordering::SeqCst)
@@ -179,6 +187,7 @@ fn cut<T>() -> io::Result<T> {
 
 impl Calls {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let _now = Arc::clone(&self.now);
         let call = call_of(&request);
         let before = {
             let mut counts = self.counts.lock().unwrap();
