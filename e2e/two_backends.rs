@@ -52,8 +52,11 @@ impl Pair {
         for sluice in self.sluices {
             let log = sluice.log();
             sluice.finish().await;
-            for trouble in ["cannot sweep", "cannot remove", "cannot delete", "cannot give up", "cannot forget"] {
-                assert!(!log.contains(trouble), "{trouble}");
+            // Not "cannot remove": two that abort one multipart upload at once may both be told so by s3s-fs, of which one
+            // has done it.
+            for trouble in ["cannot sweep", "cannot delete", "cannot give up", "cannot forget"] {
+                let line = log.lines().find(|line| line.contains(trouble));
+                assert_eq!(line, None);
             }
         }
     }
