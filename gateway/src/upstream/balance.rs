@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Balancer {
     servers: Arc<LoadBalancer<RoundRobin>>,
     look: JoinHandle<()>,
+    /// Whose turn it is when all fail their check.
+    turn: AtomicUsize,
 }
 
 /// Which of the configured addresses a server is of.
@@ -67,18 +72,21 @@ impl Balancer {
                 }
             }
         });
-        Self { servers, look }
+        Self { servers, look, turn: AtomicUsize::new(0) }
     }
 
     /// The addresses to try: the next in turn, then the others, then those that fail their check.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
         let all = self.servers.backends().get_backend();
-        // Also where all fail, not always the same.
-        let any = || self.servers.select_with(b"", MAX_PICKS, |_, _| true);
-        let first = self.servers.select(b"", MAX_PICKS).or_else(any);
+        let first = self.servers.select(b"", MAX_PICKS);
         let is_ready = |server: &&Backend| self.servers.backends().ready(server);
-        let (up, down): (Vec<_>, Vec<_>) =
+        let (up, mut down): (Vec<_>, Vec<_>) =
             all.iter().filter(|server| Some(*server) != first.as_ref()).partition(is_ready);
+        if first.is_none() && !down.is_empty() {
+            // All fail: still each in turn.
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % down.len();
+            down.rotate_left(turn);
+        }
         first.iter().chain(up).chain(down).filter_map(candidate).collect()
     }
 }
