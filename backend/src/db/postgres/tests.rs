@@ -424,6 +424,8 @@ async fn says_why_it_cannot_be_opened_and_no_password() {
 
 #[tokio::test]
 async fn tls_is_as_the_url_says() {
+    // As `main` does: sqlx brings ring and the S3 client aws-lc, and rustls does not choose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/postgres-tls");
     let pem = |name: &str| std::fs::read_to_string(format!("{testdata}/{name}")).unwrap();
     let (server, port) = postgres::PostgresServer::start_with_tls(&pem("server.pem"), &pem("server.key"));
