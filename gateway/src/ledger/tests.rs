@@ -197,14 +197,16 @@ impl LedgerDb for Ledger {
         last_index: Option<u64>,
     ) -> Result<(), LedgerError> {
         self.is_there()?;
+        self.db.book_settlements(node, paid, last_index).await?;
         self.written.fetch_add(1, Ordering::SeqCst);
-        self.db.book_settlements(node, paid, last_index).await
+        Ok(())
     }
 
     async fn book_uses(&self, uses: &[TokenUse]) -> Result<(), LedgerError> {
         self.is_there()?;
+        self.db.book_uses(uses).await?;
         self.written.fetch_add(1, Ordering::SeqCst);
-        self.db.book_uses(uses).await
+        Ok(())
     }
 
     async fn last_index(&self, node: &str) -> Result<u64, LedgerError> {
