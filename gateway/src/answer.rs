@@ -11,6 +11,7 @@ use pingora::{Result, http::ResponseHeader, proxy::Session};
 use sluice_common::{
     l402::Challenge,
     problem::{self, Problem},
+    request_id::REQUEST_ID_HEADER,
 };
 
 use crate::{cors, drain::Drains};
@@ -107,7 +108,11 @@ impl Answer {
             session.set_keepalive(None);
         }
         let is_bodiless = session.req_header().method == Method::HEAD || self.body.is_empty();
-        session.write_response_header(Box::new(self.header()?), is_bodiless).await?;
+        let mut header = self.header()?;
+        if let Some(request_id) = session.req_header().headers.get(REQUEST_ID_HEADER) {
+            header.insert_header(REQUEST_ID_HEADER, request_id.clone())?;
+        }
+        session.write_response_header(Box::new(header), is_bodiless).await?;
         if !is_bodiless {
             session.write_response_body(Some(self.body.clone()), true).await?;
         }

@@ -373,7 +373,7 @@ fn asked(request: &RequestHeader) -> Asked<'_> {
 }
 
 /// Where the client's connection comes from. Those of which it is not known are one client.
-fn client(session: &Session) -> IpAddr {
+pub(crate) fn client(session: &Session) -> IpAddr {
     let address = session.client_addr().and_then(|address| address.as_inet());
     address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip)
 }

@@ -18,4 +18,5 @@ mod proxy;
 pub mod record;
 mod request;
 pub mod server;
+mod trace;
 mod upstream;

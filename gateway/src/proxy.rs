@@ -20,13 +20,15 @@ use pingora::{
     proxy::{FailToProxy, ProxyHttp, Session},
     upstreams::peer::HttpPeer,
 };
-use sluice_common::problem::Problem;
+use sluice_common::{problem::Problem, request_id::REQUEST_ID_HEADER};
 use tokio::sync::watch;
 
 use crate::{
     answer::Answer,
-    gate::{Gate, RETRY_AFTER, Visit},
+    gate::{Gate, RETRY_AFTER, Visit, client},
+    metrics::Outcome,
     request::loggable,
+    trace::Trace,
     upstream::{Candidate, Upstream},
 };
 
@@ -47,6 +49,8 @@ pub struct Proxy {
 pub struct Context {
     began: Instant,
     visit: Visit,
+    /// None until its head was read.
+    trace: Option<Trace>,
     /// Of the servers behind, those not tried in vain.
     candidates: Vec<Candidate>,
     _running: Running,
@@ -101,7 +105,13 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Context {
         let running = Running::count(&self.running);
-        Context { began: Instant::now(), visit: Visit::default(), candidates: Vec::new(), _running: running }
+        Context {
+            began: Instant::now(),
+            visit: Visit::default(),
+            trace: None,
+            candidates: Vec::new(),
+            _running: running,
+        }
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
@@ -111,6 +121,8 @@ impl ProxyHttp for Proxy {
         session.set_abort_on_close(is_upgrade);
         session.set_read_timeout(Some(CLIENT_TIMEOUT));
         session.set_write_timeout(Some(CLIENT_TIMEOUT));
+        let peer = client(session);
+        context.trace = Some(Trace::begin(session.req_header_mut(), peer)?);
         if self.stopping.load(Ordering::Relaxed) {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping").detail("The server is stopping.");
             self.gate.answer(&Answer::from(problem).retry_after(RETRY_AFTER), session).await?;
@@ -169,7 +181,11 @@ impl ProxyHttp for Proxy {
             // Either side may be silent for as long as it likes.
             session.set_read_timeout(None);
         }
-        self.gate.response_filter(session, response, &mut context.visit).await
+        self.gate.response_filter(session, response, &mut context.visit).await?;
+        match &context.trace {
+            Some(trace) => response.insert_header(REQUEST_ID_HEADER, trace.request_id.header_value()),
+            None => Ok(()),
+        }
     }
 
     fn response_body_filter(
@@ -195,13 +211,20 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
         self.gate.logging(session, &context.visit);
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let (request, record, trace) = (session.req_header(), context.visit.record(), context.trace.as_ref());
         tracing::info!(
-            method = %session.req_header().method,
-            path = loggable(session.req_header().uri.path()),
+            method = %request.method,
+            path = loggable(request.uri.path()),
+            http = ?request.version,
+            service = record.service,
+            outcome = record.outcome.map(Outcome::as_str),
+            code = record.code,
             status,
             request_bytes = context.visit.body_bytes(),
             response_bytes = session.body_bytes_sent(),
             ms = context.began.elapsed().as_micros() as f64 / 1_000.0,
+            request_id = trace.map(|trace| tracing::field::display(&trace.request_id)),
+            trace_id = trace.map(Trace::trace_id),
             error = error.map(|error| error.etype().as_str()),
             "request"
         );

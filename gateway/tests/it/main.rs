@@ -12,6 +12,7 @@ mod metrics;
 mod plugin;
 mod prices;
 mod streams;
+mod traces;
 mod upstreams;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
