@@ -42,6 +42,11 @@ impl Answer {
         Self { status: StatusCode::NO_CONTENT, code: None, headers: cors::preflight_headers(), body: Bytes::new() }
     }
 
+    /// An answer without a body that sends clients on.
+    pub fn elsewhere(status: StatusCode, location: (HeaderName, HeaderValue)) -> Self {
+        Self { status, code: None, headers: vec![location], body: Bytes::new() }
+    }
+
     /// Adds the two `WWW-Authenticate` lines.
     #[must_use]
     pub fn with_challenge(mut self, challenge: &Challenge) -> Self {
