@@ -4,7 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use crate::{
     drain::Drains,
     ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
+    limits::{Asker, Client, ClientNetwork, Limited, Limits, LimitsConfig},
     paywall::{
         Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, too_large_problem,
     },
@@ -40,17 +41,23 @@ use crate::{
 /// When a client should come again after what is away.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// What a gRPC client is told that has to pay (protocols.md §1).
+const GRPC_INTERNAL: u8 = 13;
+
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
     paywall: Arc<Paywall>,
     settlement: SettlementCheck,
     books: Arc<Books>,
     drains: Drains,
+    limits: LimitsConfig,
+    counted: Arc<Limits>,
 }
 
 /// What a gate knows of one request.
 #[derive(Debug, Default)]
 pub struct Visit {
+    client: Option<Client>,
     forward: Option<Forward>,
     body_bytes: u64,
     /// A body to send in the place of the one from behind.
@@ -109,12 +116,16 @@ impl Gate {
             move |payment_hash| paywall.settled(payment_hash)
         });
         let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
-        Ok((Self { paywall, settlement, books, drains }, book_keeper))
+        let (limits, counted) = (config.limits, Arc::new(Limits::new()));
+        Ok((Self { paywall, settlement, books, drains, limits, counted }, book_keeper))
     }
 
     /// Lets a request through, or answers it; true: it is answered.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        match self.admit(session).await {
+        let client = self.client(session);
+        let admitted = self.admit(session, &client).await;
+        visit.client = Some(client);
+        match admitted {
             Ok(forward) => {
                 visit.forward = Some(forward);
                 Ok(false)
@@ -126,8 +137,11 @@ impl Gate {
         }
     }
 
-    /// Takes from a request what the server behind must not see.
+    /// Takes from a request what the server behind must not see, and says in it where the client is.
     pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        if let Some(client) = &visit.client {
+            client.tell(request)?;
+        }
         let forwards_credential = |forward: &Forward| self.paywall.offer(forward.service).forward_credential;
         strip(request, visit.forward.as_ref().is_some_and(forwards_credential))
     }
@@ -194,28 +208,54 @@ impl Gate {
 
     /// Answers a request, and reads on within bounds.
     pub(crate) async fn answer(&self, answer: &Answer, session: &mut Session) -> Result<()> {
-        answer.write(session, &self.drains).await
+        answer.write(session, &self.drains, self.client(session).network()).await
     }
 
     /// What becomes of the request: forwarded, or an answer of our own.
-    async fn admit(&self, session: &mut Session) -> Result<Forward, Answer> {
+    async fn admit(&self, session: &mut Session, client: &Client) -> Result<Forward, Answer> {
+        let is_grpc = is_grpc(&session.req_header().headers);
+        self.limits.check(client).map_err(|limited| limited.answer(is_grpc))?;
         normalise_target(session.req_header_mut())?;
         let request = session.req_header();
         if cors::is_preflight(&request.method, &request.headers) {
             return Err(Answer::preflight());
         }
         let now = unix_now();
-        match self.paywall.decide(&asked(request), now) {
+        let asked = asked(request);
+        let decision = self.paywall.decide(&asked, now);
+        self.check_rate(&asked, &decision, client).map_err(|limited| limited.answer(is_grpc))?;
+        match decision {
             Decision::Forward(forward) => {
                 self.confirm(&forward, now).await?;
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
-            Decision::Challenge(demand) => match self.challenge(&demand, session).await {
+            Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
             },
         }
+    }
+
+    /// Counts a request against the rates of its service. What is decided says whose token it has; nothing was done yet.
+    fn check_rate(&self, asked: &Asked<'_>, decision: &Decision, client: &Client) -> Result<(), Limited> {
+        let Some(service) = self.paywall.service_of(asked) else { return Ok(()) };
+        let offer = self.paywall.offer(service);
+        let payment = match decision {
+            Decision::Forward(Forward { permit: Some(permit), .. }) => Some(permit.token().payment_hash()),
+            _ => None,
+        };
+        let asker = Asker { payment, network: client.network() };
+        let request = (asked.method, asked.path);
+        self.counted.request(&offer.terms.name, &offer.rate_limits, request, asker, Instant::now())
+    }
+
+    /// Where a request comes from. Those of which it is not known are one client.
+    fn client(&self, session: &Session) -> Client {
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let peer: IpAddr = address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip);
+        let over_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        self.limits.proxies.client(peer, &session.req_header().headers, over_tls)
     }
 
     /// What a client is answered in the place of what the server behind says.
@@ -237,10 +277,12 @@ impl Gate {
         match decision {
             Decision::Refuse(problem) => Some(problem.into()),
             Decision::Forward(_) => None,
-            Decision::Challenge(demand) => match self.challenge(&demand, session).await {
-                Challenged::Answer(answer) => Some(answer),
-                Challenged::Free(_) => None,
-            },
+            Decision::Challenge(demand) => {
+                match self.challenge(&demand, session, visit.client.as_ref()?.network()).await {
+                    Challenged::Answer(answer) => Some(answer),
+                    Challenged::Free(_) => None,
+                }
+            }
         }
     }
 
@@ -254,10 +296,12 @@ impl Gate {
         Ok(())
     }
 
-    async fn challenge(&self, demand: &Demand, session: &Session) -> Challenged {
+    async fn challenge(&self, demand: &Demand, session: &Session, network: ClientNetwork) -> Challenged {
         let unavailable = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail);
-        let answer = match self.paywall.challenge(demand, client(session), unix_now()).await {
-            Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => answer.for_grpc(),
+        let answer = match self.paywall.challenge(demand, network, unix_now()).await {
+            Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => {
+                answer.for_grpc(GRPC_INTERNAL, "payment required")
+            }
             Ok(challenged) => return challenged,
             Err(ChallengeError::TooMany(too_many)) => {
                 let detail = "Too many invoices were asked for. Come again; a token that is paid goes on working.";
@@ -336,10 +380,4 @@ fn asked(request: &RequestHeader) -> Asked<'_> {
         query: request.uri.query(),
         headers: &request.headers,
     }
-}
-
-/// Where the client's connection comes from. Those of which it is not known are one client.
-fn client(session: &Session) -> IpAddr {
-    let address = session.client_addr().and_then(|address| address.as_inet());
-    address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip)
 }
