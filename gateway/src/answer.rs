@@ -19,6 +19,8 @@ use crate::{cors, drain::Drains, limits::ClientNetwork};
 #[derive(Debug, Clone)]
 pub struct Answer {
     status: StatusCode,
+    /// The machine code of a problem.
+    code: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
     closes: bool,
@@ -30,14 +32,16 @@ impl From<Problem> for Answer {
             (CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE)),
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
-        Self { status: problem.status(), headers, body: problem.to_json().into(), closes: false }
+        let (status, code) = (problem.status(), Some(problem.code()));
+        Self { status, code, headers, body: problem.to_json().into(), closes: false }
     }
 }
 
 impl Answer {
     /// An answer to a preflight: only headers, and those are everyone's.
     pub fn preflight() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: cors::preflight_headers(), body: Bytes::new(), closes: false }
+        let headers = cors::preflight_headers();
+        Self { status: StatusCode::NO_CONTENT, code: None, headers, body: Bytes::new(), closes: false }
     }
 
     /// Adds the two `WWW-Authenticate` lines.
@@ -78,6 +82,11 @@ impl Answer {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The machine code of the problem that it is of; none where all is well.
+    pub fn code(&self) -> Option<&'static str> {
+        self.code
     }
 
     /// The body.

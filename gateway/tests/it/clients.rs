@@ -1,8 +1,13 @@
 //! What bounds clients: where they are, who is not let in, and how fast they may ask.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use sluice_gateway::limits::{RateKey, RateLimit, RateRule, TrustedProxies};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{MIB, Request, World, with};
 
@@ -118,5 +123,41 @@ async fn each_client_has_a_rate_and_each_token_one_of_its_own() {
     assert_eq!(world.send(forged()).await.status, 401);
     limited(world.send(forged()).await);
     limited(world.send(Request::post("/largefile", b"x")).await);
+    world.gateway.stop().await;
+}
+
+/// How many bodies of one network of clients are read on at once.
+const DRAINS_OF_A_CLIENT: usize = 64;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_network_does_not_take_the_turns_of_others_to_be_read_on() {
+    let world = World::configured(|config| config.limits.proxies = loopback_is_a_proxy(), None).await;
+    let refused = async |address: &str| {
+        let mut stream = TcpStream::connect(world.gateway.address()).await.unwrap();
+        let head = format!(
+            "POST /largefile HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {address}\r\nauthorization: L402 AAAA:00\r\n\
+             content-length: 1000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 4_096];
+        let len = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..len].starts_with(b"HTTP/1.1 401 "));
+        stream
+    };
+    let mut waiting = Vec::new();
+    for number in 0..DRAINS_OF_A_CLIENT {
+        waiting.push(refused(&format!("203.0.113.{number}")).await);
+    }
+    // One more is not read on: it is closed before its body could have been waited for.
+    let closed = timeout(Duration::from_secs(5), refused("203.0.113.200").await.read_to_end(&mut Vec::new())).await;
+    assert!(closed.is_ok(), "the connection is left open");
+    // The others are waited for, and so is another network.
+    waiting.push(refused("203.0.114.1").await);
+    for stream in &mut waiting {
+        stream.write_all(b"x").await.unwrap();
+        let read = timeout(Duration::from_millis(1), stream.read(&mut [0; 16])).await;
+        assert!(read.is_err(), "the connection is closed: {read:?}");
+    }
+    drop(waiting);
     world.gateway.stop().await;
 }
