@@ -217,6 +217,7 @@ fn gateway_config(settings: &Settings, master_keys: MasterKeys, network: Network
         network,
         invoice_expiry: settings.invoice_expiry(),
         invoice_limits: settings.gateway.invoice_limits(),
+        limits: settings.gateway.limits.config(),
         settlement: settings.lightning.settlement,
         shutdown_timeout: SHUTDOWN_TIMEOUT,
     })

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::{
     answer::Answer,
-    gate::{Gate, RETRY_AFTER, Visit, client},
+    gate::{Gate, RETRY_AFTER, Visit},
     metrics::Outcome,
     redirect::to_https,
     request::loggable,
@@ -141,8 +141,8 @@ impl ProxyHttp for Proxy {
         session.set_abort_on_close(is_upgrade);
         session.set_read_timeout(Some(CLIENT_TIMEOUT));
         session.set_write_timeout(Some(CLIENT_TIMEOUT));
-        let peer = client(session);
-        context.trace = Some(Trace::begin(session.req_header_mut(), peer)?);
+        let client = context.serving.gate.client(session);
+        context.trace = Some(Trace::begin(session.req_header_mut(), client.is_trusted())?);
         if self.stopping.load(Ordering::Relaxed) {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping").detail("The server is stopping.");
             context.serving.gate.answer(&Answer::from(problem).retry_after(RETRY_AFTER), session).await?;

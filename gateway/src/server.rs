@@ -228,6 +228,7 @@ async fn start_upstreams(
         network: config.network,
         invoice_expiry: config.invoice_expiry,
         invoice_limits: config.invoice_limits,
+        limits: config.limits,
         settlement: config.settlement,
     };
     Ok((paywall, upstreams))
