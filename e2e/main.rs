@@ -25,3 +25,4 @@ mod s3;
 mod single_use;
 mod store_failures;
 mod two_backends;
+mod upgrade;

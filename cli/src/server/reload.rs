@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// What needs a restart, by table and name; a table alone: all of it. Everything else can change while the servers run.
-const FIXED: [(&str, &[&str]); 5] = [
+const FIXED: [(&str, &[&str]); 6] = [
     ("data_dir", &[]),
+    ("stop_timeout_secs", &[]),
     ("log", &[]),
     ("gateway", &["listen", "admin_listen", "tls_listen", "tls_certificate", "tls_key", "database_url"]),
     (
