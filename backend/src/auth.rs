@@ -146,7 +146,8 @@ pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
 /// The request's genuine token, perhaps expired; none if it has no credential.
 pub fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
-    Ok(Some(l402::verify(&credential, &app.master_keys, app.network, &app.terms)?))
+    let accepted = app.accepted.load();
+    Ok(Some(l402::verify(&credential, &accepted.master_keys, app.network, &accepted.terms)?))
 }
 
 /// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.
