@@ -104,6 +104,16 @@ label! {
         Blocked = "blocked",
         /// The rate of requests.
         Rate = "rate",
+        /// Uploads at once with one token.
+        Uploads = "uploads",
+        /// Bytes that came with a token and were not stored.
+        NotStored = "not_stored",
+        /// Connections at once.
+        Connections = "connections",
+        /// A head that came too slowly.
+        SlowHead = "slow_head",
+        /// A body that came too slowly.
+        SlowBody = "slow_body",
     }
 }
 
@@ -184,6 +194,8 @@ impl From<Limited> for Limit {
         match limited {
             Limited::Blocked => Self::Blocked,
             Limited::Rate { .. } => Self::Rate,
+            Limited::Uploads => Self::Uploads,
+            Limited::NotStored { .. } => Self::NotStored,
         }
     }
 }

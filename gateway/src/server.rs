@@ -25,9 +25,11 @@ use tokio::{
 
 use crate::{
     config::{ConfigError, GatewayConfig, PaywallConfig},
+    connections::Connections,
     gate::{Gate, GateError},
     ledger::{BookKeeper, LedgerDb},
     lightning::LightningNode,
+    limits::LimitsConfig,
     metrics::Metrics,
     proxy::Proxy,
     upstream::Upstream,
@@ -110,14 +112,15 @@ impl Gateway {
             limits: config.limits,
             settlement: config.settlement,
         };
-        let (gate, book_keeper) = Gate::start(paywall, node, ledger, metrics)?;
+        let limits = paywall.limits.clone();
+        let (gate, book_keeper) = Gate::start(paywall, node, ledger, Arc::clone(&metrics))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::new(gate, upstreams, stopping.clone());
         let running = proxy.running();
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
             .name("gateway".to_owned())
-            .spawn(move || run(proxy, address, stopped))
+            .spawn(move || run(proxy, address, limits, metrics, stopped))
             .map_err(StartError::Thread)?;
         let shutdown_timeout = config.shutdown_timeout;
         let gateway = Self { address, stopping, running, stop, thread, book_keeper, shutdown_timeout };
@@ -174,23 +177,24 @@ impl ShutdownSignalWatch for Stopped {
     }
 }
 
-fn run(proxy: Proxy, address: SocketAddr, stopped: watch::Receiver<bool>) {
+fn run(proxy: Proxy, address: SocketAddr, limits: LimitsConfig, metrics: Arc<Metrics>, stopped: watch::Receiver<bool>) {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let conf = ServerConf { threads, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut app = http_proxy(&server.configuration, proxy);
-    app.server_options = Some(server_options());
+    app.server_options = Some(server_options(limits.slow.keepalive));
     app.h2_options = Some(h2_options());
-    let mut service = Service::new("gateway".to_owned(), app);
+    let mut service = Service::new("gateway".to_owned(), Connections::new(app, limits, metrics));
     service.add_tcp(&address.to_string());
     server.add_service(service);
     server.run(RunArgs { shutdown_signal: Box::new(Stopped(stopped)) });
 }
 
-fn server_options() -> HttpServerOptions {
+fn server_options(keepalive: Duration) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    options.h2_idle_timeout = Some(keepalive);
     options
 }
 

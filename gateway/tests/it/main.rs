@@ -12,6 +12,7 @@ mod ledger;
 mod metrics;
 mod plugin;
 mod prices;
+mod slow;
 mod streams;
 mod upstreams;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use sluice_gateway::{
     config::{HealthCheck, HostPolicy, Price, Protocol},
-    limits::{RateKey, RateLimit, RateRule, TrustedHeader},
+    limits::{LimitsConfig, RateKey, RateLimit, RateRule, TrustedHeader},
 };
 
 use super::*;
@@ -212,10 +212,12 @@ fn rates_are_of_requests_as_they_are_protected() {
 #[test]
 fn networks_of_clients_are_read_and_nothing_that_is_none() {
     let text = "[gateway.limits]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\ntrusted_header = \"forwarded\"\n\
-                blocklist = [\"2001:db8::/32\"]";
+                blocklist = [\"2001:db8::/32\"]\nhead_timeout_secs = 7\nmin_body_rate = 0";
     let limits = load_file(text).unwrap().gateway.limits.config();
     assert_eq!(limits.proxies.networks, ["10.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap()));
     assert_eq!((limits.proxies.header, limits.blocklist.len()), (TrustedHeader::Forwarded, 1));
+    assert_eq!((limits.slow.head_timeout.as_secs(), limits.slow.min_body_rate), (7, 0));
+    assert_eq!(load_file("").unwrap().gateway.limits.config(), LimitsConfig::default());
     for wrong in
         ["blocklist = [\"10.0.0.1/8\"]", "trusted_proxies = [\"proxy.example\"]", "trusted_header = \"x-real-ip\""]
     {
