@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{StatusCode, header::HOST};
+use http::{
+    StatusCode,
+    header::{CONTENT_LENGTH, HOST},
+};
 use pingora::{
     Error,
     ErrorSource::{Downstream, Upstream},
@@ -32,7 +35,7 @@ use crate::{
     drain::Drains,
     ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
-    limits::{Asker, Client, ClientNetwork, Limited, Limits, LimitsConfig, Pace, TokenUpload},
+    limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome},
     paywall::{
         Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId,
@@ -69,6 +72,9 @@ pub struct Visit {
     replacement: Option<Bytes>,
     record: Record,
     upload: Option<TokenUpload>,
+    free_upload: Option<FreeUpload>,
+    /// What a body ran into while it came.
+    limited: Option<Limited>,
     /// Of a body that must come fast enough.
     pace: Option<Pace>,
     watch: Option<Arc<Watch>>,
@@ -188,6 +194,14 @@ impl Gate {
         if let Some(upload) = &mut visit.upload {
             upload.came(bytes);
         }
+        let free = visit.free_upload.as_mut().map_or(Ok(()), |upload| upload.came(bytes, Instant::now()));
+        if let Err(limited) = free
+            && !is_answered(session)
+        {
+            self.metrics.limit(limited.into());
+            visit.limited = Some(limited);
+            return Err(Error::explain(HTTPStatus(429), "more than a day has for nothing"));
+        }
         visit.watch.iter().for_each(|watch| if end_of_stream { watch.body_ended() } else { watch.body_came() });
         let is_kept = |pace: &mut Pace| pace.is_kept(bytes, Instant::now(), &self.limits.slow);
         if !end_of_stream && !is_answered(session) && !visit.pace.as_mut().is_none_or(is_kept) {
@@ -299,10 +313,9 @@ impl Gate {
                     self.metrics.check(began.elapsed());
                 }
                 self.confirm(&forward, now).await?;
-                if let Some(permit) = forward.permit.as_ref().filter(|_| is_upload) {
-                    let max = self.limits.max_uploads_per_token.get();
-                    let upload = TokenUpload::begin(&self.counted, permit.token(), max, began);
-                    visit.upload = Some(upload.map_err(|limited| self.limited(limited, is_grpc))?);
+                if is_upload {
+                    let begun = self.begin_upload(&forward, &asked, client, visit);
+                    begun.map_err(|limited| self.limited(limited, is_grpc))?;
                 }
                 Ok(forward)
             }
@@ -331,6 +344,28 @@ impl Gate {
         let asker = Asker { payment, network: client.network() };
         let request = (asked.method, asked.path);
         self.counted.request(&offer.terms.name, &offer.rate_limits, request, asker, Instant::now())
+    }
+
+    /// Begins an upload, if there may be one more.
+    fn begin_upload(
+        &self,
+        forward: &Forward,
+        asked: &Asked<'_>,
+        client: &Client,
+        visit: &mut Visit,
+    ) -> Result<(), Limited> {
+        let now = Instant::now();
+        if let Some(permit) = &forward.permit {
+            let max = self.limits.max_uploads_per_token.get();
+            visit.upload = Some(TokenUpload::begin(&self.counted, permit.token(), max, now)?);
+        } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
+            && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
+        {
+            let declared = asked.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let upload = FreeUpload::begin(&self.counted, client.network(), declared, bytes_per_day, now)?;
+            visit.free_upload = Some(upload);
+        }
+        Ok(())
     }
 
     fn limited(&self, limited: Limited, is_grpc: bool) -> Answer {
@@ -420,6 +455,7 @@ fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Opti
             let limit_bytes = visit.forward.as_ref().and_then(|forward| forward.max_upload_bytes);
             too_large_problem(limit_bytes.unwrap_or_default(), visit.body_bytes)
         }
+        (_, HTTPStatus(429)) if let Some(limited) = visit.limited => return Some(limited.answer(false)),
         (_, HTTPStatus(408)) => {
             let problem =
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout").detail("The body came too slowly.");

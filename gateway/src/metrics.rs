@@ -108,6 +108,8 @@ label! {
         Uploads = "uploads",
         /// Bytes that came with a token and were not stored.
         NotStored = "not_stored",
+        /// Bytes of uploads that cost nothing.
+        FreeUploads = "free_uploads",
         /// Connections at once.
         Connections = "connections",
         /// A head that came too slowly.
@@ -196,6 +198,7 @@ impl From<Limited> for Limit {
             Limited::Rate { .. } => Self::Rate,
             Limited::Uploads => Self::Uploads,
             Limited::NotStored { .. } => Self::NotStored,
+            Limited::FreeUploads { .. } => Self::FreeUploads,
         }
     }
 }

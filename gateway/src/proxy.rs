@@ -189,7 +189,7 @@ impl ProxyHttp for Proxy {
 
     fn suppress_error_log(&self, _session: &Session, _context: &Context, error: &Error) -> bool {
         // Clients that leave, and uploads that are cut for their size or slowness, are no failures of ours.
-        *error.esource() == Downstream || matches!(error.etype(), HTTPStatus(408 | 413))
+        *error.esource() == Downstream || matches!(error.etype(), HTTPStatus(408 | 413 | 429))
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {

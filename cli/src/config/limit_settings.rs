@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use sluice_common::limits::BYTES_PER_MB;
 use sluice_gateway::{
     config::ConfigError,
     limits::{Cidr, LimitsConfig, RateKey, RateLimit, RateRule, SlowClients, TrustedHeader, TrustedProxies},
@@ -30,6 +31,8 @@ pub struct LimitSettings {
     pub min_body_rate: u64,
     /// How many uploads may be under way with one token.
     pub max_uploads_per_token: NonZeroU32,
+    /// How many MB of free uploads may come from one network of clients in a day; 0: any number.
+    pub free_upload_mb_per_day: u64,
 }
 
 /// One of `rate_limits`: how fast requests may come.
@@ -63,6 +66,7 @@ impl Default for LimitSettings {
             body_timeout_secs: secs(limits.slow.body_timeout).unwrap_or(NonZeroU32::MAX),
             min_body_rate: limits.slow.min_body_rate,
             max_uploads_per_token: limits.max_uploads_per_token,
+            free_upload_mb_per_day: limits.free_upload_bytes_per_day.unwrap_or_default() / BYTES_PER_MB,
         }
     }
 }
@@ -83,6 +87,8 @@ impl LimitSettings {
                 ..SlowClients::default()
             },
             max_uploads_per_token: self.max_uploads_per_token,
+            free_upload_bytes_per_day: Some(self.free_upload_mb_per_day.saturating_mul(BYTES_PER_MB))
+                .filter(|&max| max > 0),
         }
     }
 }

@@ -7,6 +7,7 @@ mod bucket;
 mod cidr;
 mod client;
 mod counts;
+mod free_uploads;
 mod pace;
 mod rates;
 mod slots;
@@ -31,6 +32,7 @@ pub use self::{
 };
 pub(crate) use self::{
     bucket::{Bucket, Rate},
+    free_uploads::FreeUpload,
     pace::Pace,
     rates::{Asker, RateBuckets},
     slots::Slots,
@@ -40,6 +42,12 @@ use crate::answer::Answer;
 
 /// How many payments are remembered whose tokens sent what was not stored.
 const MAX_PAYMENTS: NonZeroUsize = match NonZeroUsize::new(10_000) {
+    Some(max) => max,
+    None => NonZeroUsize::MIN,
+};
+
+/// How many networks of clients are remembered that sent uploads that cost nothing.
+const MAX_NETWORKS: NonZeroUsize = match NonZeroUsize::new(10_000) {
     Some(max) => max,
     None => NonZeroUsize::MIN,
 };
@@ -59,6 +67,8 @@ pub struct LimitsConfig {
     pub slow: SlowClients,
     /// How many uploads may be under way with the tokens of one payment.
     pub max_uploads_per_token: NonZeroU32,
+    /// How many bytes of uploads that cost nothing may come from one network of clients in a day; none: any number.
+    pub free_upload_bytes_per_day: Option<u64>,
 }
 
 impl Default for LimitsConfig {
@@ -71,6 +81,7 @@ impl Default for LimitsConfig {
             max_connections_per_client: positive(2_000),
             slow: SlowClients::default(),
             max_uploads_per_token: positive(64),
+            free_upload_bytes_per_day: Some(1 << 30),
         }
     }
 }
@@ -81,6 +92,8 @@ pub(crate) struct Limits {
     uploads: Slots<PaymentHash>,
     /// Bytes that were taken with the tokens of a payment, and not stored.
     not_stored: Counts<PaymentHash>,
+    /// Bytes of uploads that cost nothing.
+    free_bytes: Counts<ClientNetwork>,
 }
 
 /// Why a client is refused what others are not.
@@ -94,6 +107,8 @@ pub(crate) enum Limited {
     Uploads,
     /// Too many bytes came with its token that were not stored.
     NotStored { wait: Duration },
+    /// Its network has sent as many bytes for nothing as it may in a day.
+    FreeUploads { wait: Duration },
 }
 
 impl LimitsConfig {
@@ -106,7 +121,12 @@ impl LimitsConfig {
 
 impl Limits {
     pub(crate) fn new() -> Self {
-        Self { rates: RateBuckets::new(), uploads: Slots::default(), not_stored: Counts::new(MAX_PAYMENTS) }
+        Self {
+            rates: RateBuckets::new(),
+            uploads: Slots::default(),
+            not_stored: Counts::new(MAX_PAYMENTS),
+            free_bytes: Counts::new(MAX_NETWORKS),
+        }
     }
 
     /// Counts a request of `service`, or refuses it.
@@ -141,6 +161,11 @@ impl Limited {
                 "too_much_not_stored",
                 "Much more was sent with this token than it bought, and not stored. It stays good; come again later.",
             ),
+            Self::FreeUploads { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "free_uploads_used_up",
+                "As much was uploaded from this network as a day has for free. Come again later, or pay for it.",
+            ),
         };
         let answer = Answer::from(Problem::new(status, code).detail(detail));
         let answer = match (self, is_grpc) {
@@ -151,7 +176,7 @@ impl Limited {
         match self {
             // Who is not let in is not listened to, either.
             Self::Blocked => answer.and_close(),
-            Self::Rate { wait } | Self::NotStored { wait } => answer.retry_after(wait),
+            Self::Rate { wait } | Self::NotStored { wait } | Self::FreeUploads { wait } => answer.retry_after(wait),
             Self::Uploads => answer.retry_after(UPLOADS_RETRY_AFTER),
         }
     }

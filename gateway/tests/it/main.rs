@@ -130,6 +130,7 @@ fn media(upstream: &str) -> ServiceConfig {
         price: Price::Flat(100),
         forward_credential: true,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }

@@ -226,6 +226,37 @@ async fn what_is_sent_and_never_stored_is_taken_ten_times_and_what_is_stored_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_network_uploads_so_much_a_day_for_nothing_and_may_always_pay() {
+    let world = World::configured(
+        |config| {
+            config.services[0].offer.free_uploads = vec!["POST /file".parse().unwrap()];
+            config.limits.free_upload_bytes_per_day = Some(3 * MIB as u64);
+        },
+        None,
+    )
+    .await;
+    let body = vec![7; 2 * MIB];
+    for chunked in [false, true] {
+        assert_eq!(world.send(Request::post("/file", &body[..MIB]).chunked(chunked)).await.status, 200);
+    }
+    for chunked in [false, true] {
+        let reply = world.send(Request::post("/file", &body).chunked(chunked)).await;
+        assert_eq!((reply.status, reply.json()["code"].as_str()), (429, Some("free_uploads_used_up")), "{chunked}");
+        let wait: u32 = reply.one("retry-after").parse().unwrap();
+        assert!((86_000..=86_400).contains(&wait), "{wait}");
+    }
+    assert_eq!(world.behind.seen().len(), 2);
+    // The one without a length took what was left, as much as came of it.
+    assert_eq!(world.send(Request::post("/file", &body[..MIB])).await.status, 429);
+    for request in [Request::new("GET", "/file"), Request::post("/other", &body)] {
+        assert_eq!(world.send(request).await.status, 200);
+    }
+    let credential = world.buy().await;
+    assert_eq!(world.send(with(Request::post("/largefile", &body), &credential)).await.status, 200);
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_network_has_so_many_connections() {
     for (all, of_client) in [(3, 100), (100, 3)] {
         let world = limited(|limits| {

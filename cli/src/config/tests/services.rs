@@ -225,3 +225,26 @@ fn networks_of_clients_are_read_and_nothing_that_is_none() {
         assert!(error.contains("test.toml:2:"), "{error}");
     }
 }
+
+#[test]
+fn free_uploads_are_those_of_the_media_server_as_its_clients_name_them() {
+    for (more, path) in [
+        ("protect = [\"POST /largefile\"]", Some("/file")),
+        ("protect = [\"POST /largefile\"]\nforward_credential = false", Some("/template")),
+        (
+            "protect = [\"POST /m/largefile\"]\nupstream = \"b:1\"\nrewrite = { from = \"/m\", to = \"/\" }",
+            Some("/m/upload"),
+        ),
+        ("protect = [\"POST /other\"]\nupstream = \"b:1\"", None),
+    ] {
+        let settings = load_gateway(&service(&format!("price_sat = 1\n{more}")), &[]).unwrap();
+        let free = &settings.services().unwrap()[0].offer.free_uploads;
+        assert_eq!(free.len(), if path.is_some() { 4 } else { 0 }, "{more}");
+        let covers = |method: Method| free.iter().any(|one| path.is_some_and(|path| one.covers(&method, path)));
+        assert_eq!((covers(Method::POST), covers(Method::GET)), (path.is_some(), false), "{more}");
+    }
+    let limits = |text: &str| load_file(text).unwrap().gateway.limits.config().free_upload_bytes_per_day;
+    assert_eq!(limits(""), Some(1 << 30));
+    assert_eq!(limits("[gateway.limits]\nfree_upload_mb_per_day = 3"), Some(3 << 20));
+    assert_eq!(limits("[gateway.limits]\nfree_upload_mb_per_day = 0"), None);
+}
