@@ -19,7 +19,7 @@ use axum::Router;
 use pingora::{
     apps::HttpServerOptions,
     listeners::tls::TlsSettings,
-    proxy::http_proxy,
+    proxy::{HttpProxy, http_proxy},
     server::{
         ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch,
         configuration::{Opt, ServerConf},
@@ -36,6 +36,7 @@ use tokio::{
 use self::admin_app::AdminApp;
 use crate::{
     config::{ConfigError, GatewayConfig, PaywallConfig, TlsConfig},
+    connections::Connections,
     gate::{Gate, GateError},
     ledger::{BookKeeper, LedgerDb},
     lightning::LightningNode,
@@ -179,7 +180,8 @@ impl Gateway {
         let (https_port, shutdown_timeout) = (config.https_port, config.shutdown_timeout);
         let services = AtomicUsize::new(0);
         let (paywall, upstreams) = start_upstreams(config, &services).await?;
-        let (gate, book_keeper) = Gate::start(paywall, node, ledger, metrics)?;
+        let keepalive = paywall.limits.slow.keepalive;
+        let (gate, book_keeper) = Gate::start(paywall, node, ledger, Arc::clone(&metrics))?;
         let serving = Arc::new(ArcSwap::from_pointee(Serving { gate, upstreams, https_port }));
         let stopping = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::new(Arc::clone(&serving), stopping.clone());
@@ -192,7 +194,10 @@ impl Gateway {
         });
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
-            .spawn(move || run(server, proxy, address, tls, admin, ordered))
+            .spawn(move || {
+                let app = app(&server, proxy, keepalive, metrics);
+                run(server, app, address, tls, admin, ordered);
+            })
             .map_err(StartError::Thread)?;
         let gateway = Self {
             address,
@@ -361,18 +366,23 @@ fn server(upgrade: Option<Upgrade>) -> Result<Server, StartError> {
     Ok(Server::new_with_opt_and_conf(opt, conf))
 }
 
+fn app(server: &Server, proxy: Proxy, keepalive: Duration, metrics: Arc<Metrics>) -> Connections<HttpProxy<Proxy>> {
+    let serving = proxy.serving();
+    let mut app = http_proxy(&server.configuration, proxy);
+    app.server_options = Some(server_options(keepalive));
+    app.h2_options = Some(h2_options());
+    Connections::new(app, serving, metrics)
+}
+
 fn run(
     mut server: Server,
-    proxy: Proxy,
+    app: Connections<HttpProxy<Proxy>>,
     address: SocketAddr,
     tls: Option<TlsConfig>,
     admin: Option<(SocketAddr, Router)>,
     ordered: watch::Receiver<Order>,
 ) {
     server.bootstrap();
-    let mut app = http_proxy(&server.configuration, proxy);
-    app.server_options = Some(server_options());
-    app.h2_options = Some(h2_options());
     let mut service = Service::new("gateway".to_owned(), app);
     service.add_tcp(&address.to_string());
     if let Some(tls) = tls {
@@ -393,9 +403,10 @@ fn run(
     server.run(RunArgs { shutdown_signal: Box::new(Ordered(ordered)) });
 }
 
-fn server_options() -> HttpServerOptions {
+fn server_options(keepalive: Duration) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    options.h2_idle_timeout = Some(keepalive);
     options
 }
 

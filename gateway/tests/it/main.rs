@@ -13,6 +13,7 @@ mod metrics;
 mod plugin;
 mod prices;
 mod reload;
+mod slow;
 mod streams;
 mod tls;
 mod traces;
@@ -138,6 +139,7 @@ fn media(upstream: &str) -> ServiceConfig {
         price: Price::Flat(100),
         forward_credential: true,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }
