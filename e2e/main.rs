@@ -24,5 +24,6 @@ mod reload;
 mod s3;
 mod single_use;
 mod store_failures;
+mod tls;
 mod two_backends;
 mod upgrade;
