@@ -13,4 +13,5 @@ pub mod media_token;
 pub mod muid;
 pub mod network;
 pub mod problem;
+pub mod revocation;
 pub mod secret;
