@@ -22,6 +22,7 @@ use sluice_common::{
     l402::{LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
     problem::Problem,
+    revocation::{NotKnown, RevocationWatch, revoked_problem},
 };
 
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
     config::{ConfigError, PaywallConfig, check_offers},
     cors,
     drain::Drains,
-    ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
+    ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
     paywall::{
         Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, too_large_problem,
@@ -43,6 +44,7 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
     paywall: Arc<Paywall>,
+    revoked: Arc<RevocationWatch>,
     settlement: SettlementCheck,
     books: Arc<Books>,
     drains: Drains,
@@ -96,6 +98,8 @@ impl Gate {
             services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
             network: config.network,
         };
+        let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
+        let keys = config.master_keys.clone();
         let paywall = Arc::new(Paywall::new(
             config.offers,
             config.master_keys,
@@ -108,8 +112,13 @@ impl Gate {
             let paywall = Arc::clone(&paywall);
             move |payment_hash| paywall.settled(payment_hash)
         });
-        let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
-        Ok((Self { paywall, settlement, books, drains }, book_keeper))
+        let settlement = SettlementCheck::new(config.settlement, keys, ledger, node, Arc::clone(&books));
+        Ok((Self { paywall, revoked, settlement, books, drains }, book_keeper))
+    }
+
+    /// What is revoked, as this gate knows it.
+    pub fn revoked(&self) -> Arc<RevocationWatch> {
+        Arc::clone(&self.revoked)
     }
 
     /// Lets a request through, or answers it; true: it is answered.
@@ -244,9 +253,13 @@ impl Gate {
         }
     }
 
-    /// Asks for the proof of payment that is configured, and notes the use of the token. Nothing where nothing costs.
+    /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
+    /// Nothing where nothing costs.
     async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
         let Some(permit) = &forward.permit else { return Ok(()) };
+        if self.revoked.has(permit.token(), now).await.map_err(not_known)? {
+            return Err(revoked_problem().into());
+        }
         let service = &self.paywall.offer(forward.service).terms.name;
         self.settlement.confirm(permit, service).await.map_err(unproven)?;
         self.paywall.settled(permit.token().payment_hash());
@@ -324,6 +337,14 @@ fn unproven(unproven: Unproven) -> Answer {
             Answer::from(problem).retry_after(RETRY_AFTER)
         }
     }
+}
+
+/// What a token is answered while it is not known whether it is revoked.
+fn not_known(error: NotKnown) -> Answer {
+    tracing::error!(%error, "no token is taken");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
+        .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
+    Answer::from(problem).retry_after(RETRY_AFTER)
 }
 
 /// What of a request decides.

@@ -12,6 +12,7 @@ use sluice_common::{
     keys::{MasterKey, MasterKeys},
     l402::{self, Credential, Permit, Preimage, ServiceTerms},
     network::Network,
+    revocation::{Change, Revoked},
     secret::Secret,
 };
 use tokio::time::{Instant, sleep};
@@ -89,7 +90,7 @@ impl World {
     }
 
     fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
-        SettlementCheck::new(proof, self.ledger.clone(), self.node.clone(), Arc::clone(books))
+        SettlementCheck::new(proof, self.keys.clone(), self.ledger.clone(), self.node.clone(), Arc::clone(books))
     }
 
     async fn invoice(&self, memo: String) -> Invoice {
@@ -224,6 +225,19 @@ impl LedgerDb for Ledger {
         self.db.is_settled(payment_hash).await
     }
 
+    async fn is_token_settled(&self, token: &TokenUse) -> Result<bool, LedgerError> {
+        self.is_there()?;
+        self.db.is_token_settled(token).await
+    }
+
+    async fn payment(&self, payment_hash: PaymentHash) -> Result<Option<Payment>, LedgerError> {
+        self.db.payment(payment_hash).await
+    }
+
+    async fn days(&self, filter: &Filter) -> Result<Vec<DaySum>, LedgerError> {
+        self.db.days(filter).await
+    }
+
     async fn payments(&self, filter: &Filter, after: Option<&Payment>) -> Result<Vec<Payment>, LedgerError> {
         self.db.payments(filter, after).await
     }
@@ -242,6 +256,34 @@ impl LedgerDb for Ledger {
 
     async fn forget_key(&self, key: &KeyUse) -> Result<bool, LedgerError> {
         self.db.forget_key(key).await
+    }
+}
+
+#[async_trait]
+impl RevocationDb for Ledger {
+    async fn revoke(&self, order: &RevokeOrder) -> Result<(), LedgerError> {
+        self.db.revoke(order).await
+    }
+
+    async fn undo_revocation(&self, revoked: Revoked, now: u64) -> Result<bool, LedgerError> {
+        self.db.undo_revocation(revoked, now).await
+    }
+
+    async fn last_revocation_change(&self) -> Result<u64, LedgerError> {
+        self.is_there()?;
+        self.db.last_revocation_change().await
+    }
+
+    async fn revocation_changes(&self, after: u64) -> Result<Vec<Change>, LedgerError> {
+        self.db.revocation_changes(after).await
+    }
+
+    async fn revocations(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revocation>, LedgerError> {
+        self.db.revocations(before, limit).await
+    }
+
+    async fn revocation(&self, revoked: Revoked) -> Result<Option<Revocation>, LedgerError> {
+        self.db.revocation(revoked).await
     }
 }
 
