@@ -11,6 +11,7 @@ use crate::{
     config::{BackendConfig, DatabaseConfig},
     db::{Content, Database},
     keys,
+    ledger::Ledger,
     legacy::{self, LegacyError},
     login::Challenges,
     pictures::Pictures,
@@ -46,6 +47,8 @@ pub struct App {
     pub master_keys: MasterKeys,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// Says which of them are revoked.
+    pub ledger: Ledger,
     /// The nodes that may add templates; none: any that is logged in and may write.
     pub template_uploaders: Option<Vec<NodeKey>>,
     /// Makes thumbnails.
@@ -57,7 +60,7 @@ pub struct App {
 }
 
 impl App {
-    /// What the routes of a server with this configuration work on.
+    /// What the routes of a server with this configuration work on. Must be called in a tokio runtime.
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
         let sealing_key = config.store.encryption_key().map(keys::sealing_key);
         let seals_with = sealing_key.clone().filter(|_| config.store.seals());
@@ -73,6 +76,7 @@ impl App {
             terms: config.terms.clone(),
             master_keys: config.master_keys.clone(),
             network: config.network,
+            ledger: Ledger::follow(&config.ledger),
             template_uploaders: config.template_uploaders.clone(),
             pictures: Pictures::default(),
             podcasts: PodcastIndex::new(config.podcast_index.clone()),

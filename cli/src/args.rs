@@ -48,7 +48,7 @@ pub enum Command {
 }
 
 /// Where the configuration and the data are.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct FileArgs {
     /// The configuration file; config/sluice.toml shows all that can stand there [default: none]
     #[arg(long, value_name = "FILE")]

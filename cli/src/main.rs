@@ -14,10 +14,12 @@ use sluice::{
     config::{self, ConfigError, Parts, Settings},
     doctor,
     key_use::{self, KeysCommand},
+    keys::rotate,
     logging::{self, LogFormat, LogLevel},
     payments, server,
 };
 use sluice_common::keys::KeyUse;
+use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
@@ -65,6 +67,11 @@ fn check(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
 fn run_keys(command: KeysCommand, log_level: Option<LogLevel>) -> anyhow::Result<()> {
     logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text);
     let (files, forgotten) = match command {
+        KeysCommand::Rotate(mut args) => {
+            let files = std::mem::take(&mut args.files);
+            let settings = load(files.into_config(Parts::All), log_level)?;
+            return Ok(rotate::run(&settings, &args, OffsetDateTime::now_utc(), &mut io::stdout().lock())?);
+        }
         KeysCommand::List(files) => (files, None),
         KeysCommand::Forget { name, fingerprint, files } => (files, Some(KeyUse { name, fingerprint })),
     };

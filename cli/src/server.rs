@@ -12,6 +12,7 @@ use std::{
 use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
+    ledger::LedgerConfig,
     server::StartError as BackendError,
     store::{S3Config, S3Timeouts},
 };
@@ -29,7 +30,7 @@ use tokio::{
 
 use self::parts::{AdminServer, BackendServer};
 use crate::{
-    config::{Invalid, Parts, S3Settings, Settings, StorageMode},
+    config::{DatabaseUrl, Invalid, Parts, S3Settings, Settings, StorageMode},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
     keys::{self, KeyError},
@@ -218,6 +219,10 @@ pub(crate) fn backend_config(
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
         database: settings.backend_database_config()?,
+        ledger: match settings.gateway_database() {
+            DatabaseUrl::Sqlite(path) => LedgerConfig::Sqlite { path },
+            DatabaseUrl::Postgres(url) => LedgerConfig::Postgres { url },
+        },
         store: store_config(settings)?,
         free_uploads: FreeUploads {
             restricted: backend.restrict_upload_size,

@@ -497,6 +497,40 @@ async fn with_preimages_for_proof_nobody_is_asked() {
     keeper.stop().await;
 }
 
+/// Whoever has a leaked key can make any token of it, for any payment whose preimage is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_retired_key_only_what_the_ledger_has_is_paid() {
+    let world = World::new().await;
+    world.node.away.store(true, Ordering::SeqCst);
+    let (keeper, books) = world.keeper();
+    let (permit, invented) = (world.sell(true).await, world.sell(false).await);
+    // The same payment in a token that nobody sold.
+    let preimage = world.wallet.settlement(permit.token().payment_hash()).await.unwrap();
+    assert!(preimage.is_some(), "the node knows the payment");
+    let leaked = MasterKey::new(&Secret::new([2; 32]), 0).retired();
+    let keys = MasterKeys::new(vec![MasterKey::new(&Secret::new([3; 32]), 0), leaked]).unwrap();
+    for proof in [SettlementProof::Preimage, SettlementProof::Node] {
+        let check = SettlementCheck::new(proof, keys.clone(), world.ledger.clone(), world.node.clone(), books.clone());
+        for permit in [&permit, &invented] {
+            assert_eq!(check.confirm(permit, "media").await, Err(Unproven::NotSettled), "{proof:?}");
+        }
+    }
+    world.node.away.store(false, Ordering::SeqCst);
+    world.until(1).await;
+    keeper.stop().await;
+    for proof in [SettlementProof::Preimage, SettlementProof::Node] {
+        let check = SettlementCheck::new(proof, keys.clone(), world.ledger.clone(), world.node.clone(), books.clone());
+        assert_eq!(check.confirm(&permit, "other").await, Err(Unproven::NotSettled), "it was sold for another service");
+        assert_eq!(check.confirm(&permit, "media").await, Ok(()), "{proof:?}");
+        assert_eq!(check.confirm(&invented, "media").await, Err(Unproven::NotSettled), "{proof:?}");
+        world.ledger.away.store(true, Ordering::SeqCst);
+        assert_eq!(check.confirm(&permit, "media").await, Ok(()), "from memory");
+        assert!(matches!(check.confirm(&invented, "media").await, Err(Unproven::Unknown(_))));
+        world.ledger.away.store(false, Ordering::SeqCst);
+    }
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 0, "the node is not asked: it knows payments, not tokens");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_is_asked_once_and_its_word_is_booked_for_ever() {
     let world = World::new().await;
