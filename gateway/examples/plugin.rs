@@ -91,6 +91,10 @@ impl ProxyHttp for Plugged {
     async fn fail_to_proxy(&self, session: &mut Session, error: &pingora::Error, visit: &mut Visit) -> FailToProxy {
         self.gate.fail_to_proxy(session, error, visit).await
     }
+
+    async fn logging(&self, session: &mut Session, _: Option<&pingora::Error>, visit: &mut Visit) {
+        self.gate.logging(session, visit);
+    }
 }
 
 /// The proxy, the wallet that is paid, and the tasks that keep the ledger in `folder`. A real program has LND in the place
@@ -116,7 +120,7 @@ pub async fn plugged(
         invoice_limits: InvoiceLimits::default(),
         settlement: SettlementProof::Preimage,
     };
-    let (gate, book_keeper) = Gate::start(config, wallet.clone(), Arc::new(db))?;
+    let (gate, book_keeper) = Gate::start(config, wallet.clone(), Arc::new(db), Arc::default())?;
     Ok((Plugged { gate, upstream }, wallet, book_keeper))
 }
 

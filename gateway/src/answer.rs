@@ -19,6 +19,8 @@ use crate::{cors, drain::Drains};
 #[derive(Debug, Clone)]
 pub struct Answer {
     status: StatusCode,
+    /// The machine code of a problem.
+    code: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 }
@@ -29,14 +31,14 @@ impl From<Problem> for Answer {
             (CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE)),
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
-        Self { status: problem.status(), headers, body: problem.to_json().into() }
+        Self { status: problem.status(), code: Some(problem.code()), headers, body: problem.to_json().into() }
     }
 }
 
 impl Answer {
     /// An answer to a preflight: only headers, and those are everyone's.
     pub fn preflight() -> Self {
-        Self { status: StatusCode::NO_CONTENT, headers: cors::preflight_headers(), body: Bytes::new() }
+        Self { status: StatusCode::NO_CONTENT, code: None, headers: cors::preflight_headers(), body: Bytes::new() }
     }
 
     /// Adds the two `WWW-Authenticate` lines.
@@ -71,6 +73,11 @@ impl Answer {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The machine code of the problem that it is of; none where all is well.
+    pub fn code(&self) -> Option<&'static str> {
+        self.code
     }
 
     /// The body.

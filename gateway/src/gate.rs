@@ -4,7 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -32,9 +32,11 @@ use crate::{
     drain::Drains,
     ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
+    metrics::{Metrics, Outcome},
     paywall::{
         Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, too_large_problem,
     },
+    record::Record,
     request::{is_grpc, normalise_target, strip, strip_response},
 };
 
@@ -48,6 +50,7 @@ pub struct Gate {
     settlement: SettlementCheck,
     books: Arc<Books>,
     drains: Drains,
+    metrics: Arc<Metrics>,
 }
 
 /// What a gate knows of one request.
@@ -57,6 +60,7 @@ pub struct Visit {
     body_bytes: u64,
     /// A body to send in the place of the one from behind.
     replacement: Option<Bytes>,
+    record: Record,
 }
 
 /// Why there is no gate.
@@ -80,15 +84,21 @@ impl Visit {
     pub fn body_bytes(&self) -> u64 {
         self.body_bytes
     }
+
+    /// What became of it so far.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
 }
 
 impl Gate {
-    /// A gate that is paid through `node`, and the tasks that book in `ledger` what is paid. Must be called in a tokio
-    /// runtime, which keeps them. The node need not be there yet.
+    /// A gate that is paid through `node`, and the tasks that book in `ledger` what is paid; all of it is counted in
+    /// `metrics`. Must be called in a tokio runtime, which keeps them. The node need not be there yet.
     pub fn start(
         config: PaywallConfig,
         node: Arc<dyn LightningNode>,
         ledger: Arc<dyn LedgerDb>,
+        metrics: Arc<Metrics>,
     ) -> Result<(Self, BookKeeper), GateError> {
         check_offers(&config.offers, config.invoice_expiry)?;
         let largest_mb = config.offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
@@ -108,27 +118,25 @@ impl Gate {
             config.invoice_expiry,
             config.invoice_limits,
         )?);
-        let (book_keeper, books) = BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, {
-            let paywall = Arc::clone(&paywall);
-            move |payment_hash| paywall.settled(payment_hash)
-        });
+        let (book_keeper, books) =
+            BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, Arc::clone(&metrics), {
+                let paywall = Arc::clone(&paywall);
+                move |payment_hash| paywall.settled(payment_hash)
+            });
         let settlement = SettlementCheck::new(config.settlement, keys, ledger, node, Arc::clone(&books));
-        Ok((Self { paywall, revoked, settlement, books, drains }, book_keeper))
-    }
-
-    /// What is revoked, as this gate knows it.
-    pub fn revoked(&self) -> Arc<RevocationWatch> {
-        Arc::clone(&self.revoked)
+        Ok((Self { paywall, revoked, settlement, books, drains, metrics }, book_keeper))
     }
 
     /// Lets a request through, or answers it; true: it is answered.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        match self.admit(session).await {
+        match self.admit(session, &mut visit.record).await {
             Ok(forward) => {
+                visit.record.outcome = Some(if forward.permit.is_some() { Outcome::Paid } else { Outcome::Free });
                 visit.forward = Some(forward);
                 Ok(false)
             }
             Err(answer) => {
+                visit.record.answered(&answer);
                 self.answer(&answer, session).await?;
                 Ok(true)
             }
@@ -173,7 +181,9 @@ impl Gate {
         response: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
+        visit.record.status_behind = response.status.as_u16();
         if let Some(answer) = self.instead(session, response, visit).await {
+            visit.record.answered(&answer);
             *response = answer.header()?;
             visit.replacement = Some(answer.body().clone());
         }
@@ -190,9 +200,13 @@ impl Gate {
     }
 
     /// Says what went wrong to who is still there to hear it.
-    pub async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &Visit) -> FailToProxy {
+    pub async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> FailToProxy {
+        visit.record.failed(*error.esource() == Downstream);
         let answer = failure(error, visit, session.get_read_timeout()).filter(|_| !is_answered(session));
         let error_code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        if let Some(answer) = &answer {
+            visit.record.code = answer.code();
+        }
         if let Some(answer) = answer
             && let Err(error) = self.answer(&answer, session).await
         {
@@ -201,21 +215,34 @@ impl Gate {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
+    /// Counts what became of a request that has ended.
+    pub fn logging(&self, session: &Session, visit: &Visit) {
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let is_paid = visit.forward.as_ref().is_some_and(|forward| forward.permit.is_some());
+        visit.record.count(&self.metrics, status, visit.body_bytes, is_paid);
+    }
+
     /// Answers a request, and reads on within bounds.
     pub(crate) async fn answer(&self, answer: &Answer, session: &mut Session) -> Result<()> {
         answer.write(session, &self.drains).await
     }
 
     /// What becomes of the request: forwarded, or an answer of our own.
-    async fn admit(&self, session: &mut Session) -> Result<Forward, Answer> {
+    async fn admit(&self, session: &mut Session, record: &mut Record) -> Result<Forward, Answer> {
         normalise_target(session.req_header_mut())?;
         let request = session.req_header();
         if cors::is_preflight(&request.method, &request.headers) {
             return Err(Answer::preflight());
         }
-        let now = unix_now();
-        match self.paywall.decide(&asked(request), now) {
+        let (now, began) = (unix_now(), Instant::now());
+        let asked = asked(request);
+        let service = self.paywall.service(&asked);
+        record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
+        match self.paywall.decide(service, &asked, now) {
             Decision::Forward(forward) => {
+                if forward.permit.is_some() {
+                    self.metrics.check(began.elapsed());
+                }
                 self.confirm(&forward, now).await?;
                 Ok(forward)
             }
@@ -268,11 +295,13 @@ impl Gate {
     }
 
     async fn challenge(&self, demand: &Demand, session: &Session) -> Challenged {
+        self.metrics.challenge(&self.paywall.offer(demand.service).terms.name, demand.reason);
         let unavailable = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail);
         let answer = match self.paywall.challenge(demand, client(session), unix_now()).await {
             Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => answer.for_grpc(),
             Ok(challenged) => return challenged,
             Err(ChallengeError::TooMany(too_many)) => {
+                self.metrics.limit(too_many.limit.into());
                 let detail = "Too many invoices were asked for. Come again; a token that is paid goes on working.";
                 let problem = unavailable("too_many_invoices", detail).with("limit", too_many.limit.code());
                 Answer::from(problem).retry_after(too_many.wait)

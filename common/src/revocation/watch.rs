@@ -8,9 +8,9 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Change, Revocations};
@@ -49,23 +49,18 @@ pub struct NotKnown;
 /// A view of what is revoked that follows its source. While the source is away the last view holds, and before the first
 /// one no token is taken for good.
 pub struct RevocationWatch {
-    shared: Arc<Shared>,
-    known: watch::Receiver<Option<Instant>>,
+    view: Arc<RwLock<Revocations>>,
+    known: watch::Receiver<bool>,
     task: JoinHandle<()>,
-}
-
-struct Shared {
-    view: RwLock<Revocations>,
-    ask_now: Notify,
 }
 
 impl RevocationWatch {
     /// Begins to follow `source`. Must be called in a tokio runtime; ends when it is dropped.
     pub fn start(source: impl RevocationSource) -> Self {
-        let shared = Arc::new(Shared { view: RwLock::default(), ask_now: Notify::new() });
-        let (sender, known) = watch::channel(None);
-        let follower = Follower { source, shared: Arc::clone(&shared), known: sender };
-        Self { shared, known, task: tokio::spawn(follower.run()) }
+        let view = Arc::<RwLock<Revocations>>::default();
+        let (sender, known) = watch::channel(false);
+        let follower = Follower { source, view: Arc::clone(&view), known: sender };
+        Self { view, known, task: tokio::spawn(follower.run()) }
     }
 
     /// Whether `token` is revoked at `now` (unix seconds). Waits, for a moment, only where nothing was ever read.
@@ -75,22 +70,13 @@ impl RevocationWatch {
 
     /// What `look` sees in the view.
     pub async fn look<T>(&self, look: impl FnOnce(&Revocations) -> T) -> Result<T, NotKnown> {
-        if self.known.borrow().is_none() {
+        let is_known = *self.known.borrow();
+        if !is_known {
             let mut known = self.known.clone();
-            let first = known.wait_for(Option::is_some);
+            let first = known.wait_for(|known| *known);
             timeout(FIRST_VIEW_TIMEOUT, first).await.map_err(|_| NotKnown)?.map_err(|_| NotKnown)?;
         }
-        Ok(look(&self.shared.view.read().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    /// Asks the source at once, for it is known to have changed.
-    pub fn ask_now(&self) {
-        self.shared.ask_now.notify_one();
-    }
-
-    /// How old the view is; none: there is none yet.
-    pub fn age(&self) -> Option<Duration> {
-        self.known.borrow().map(|read_at| read_at.elapsed())
+        Ok(look(&self.view.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -102,14 +88,14 @@ impl Drop for RevocationWatch {
 
 impl fmt::Debug for RevocationWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RevocationWatch").field("age", &self.age()).finish_non_exhaustive()
+        f.debug_struct("RevocationWatch").finish_non_exhaustive()
     }
 }
 
 struct Follower<S> {
     source: S,
-    shared: Arc<Shared>,
-    known: watch::Sender<Option<Instant>>,
+    view: Arc<RwLock<Revocations>>,
+    known: watch::Sender<bool>,
 }
 
 impl<S: RevocationSource> Follower<S> {
@@ -124,13 +110,10 @@ impl<S: RevocationSource> Follower<S> {
                 Err(_) => Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
             };
             match &failure {
-                None => drop(self.known.send_replace(Some(Instant::now()))),
+                None => drop(self.known.send_replace(true)),
                 Some(error) if !away => {
-                    let holds = if self.known.borrow().is_some() {
-                        "what was revoked before stays so"
-                    } else {
-                        "no token is taken yet"
-                    };
+                    let holds =
+                        if *self.known.borrow() { "what was revoked before stays so" } else { "no token is taken yet" };
                     tracing::warn!(%error, "cannot ask the ledger what is revoked; {holds}");
                 }
                 Some(_) => {}
@@ -143,14 +126,14 @@ impl<S: RevocationSource> Follower<S> {
                 self.change(|view| view.prune(unix_now()));
                 pruned_at = Instant::now();
             }
-            let _ = timeout(ASK_EVERY, self.shared.ask_now.notified()).await;
+            sleep(ASK_EVERY).await;
         }
     }
 
     /// Reads what has changed since.
     async fn catch_up(&self) -> Result<(), S::Error> {
         let last = self.source.last_change().await?;
-        let mut seen = self.shared.view.read().unwrap_or_else(PoisonError::into_inner).last_change();
+        let mut seen = self.view.read().unwrap_or_else(PoisonError::into_inner).last_change();
         if last >= seen {
             while seen < last {
                 let changes = self.source.changes_after(seen).await?;
@@ -175,15 +158,13 @@ impl<S: RevocationSource> Follower<S> {
     }
 
     fn change(&self, change: impl FnOnce(&mut Revocations)) {
-        change(&mut self.shared.view.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use tokio::time::sleep;
 
     use super::*;
     use crate::{
@@ -249,7 +230,6 @@ mod tests {
         source.add(change(7, Revoked::Payment(hash(6)), true));
         pass(ASK_EVERY * 9).await;
         assert_eq!(revoked(&watch).await, Ok(vec![1, 2, 4, 5]), "the last view holds");
-        assert!(watch.age().unwrap() > ASK_EVERY * 8);
         *source.away.lock().unwrap() = false;
         pass(ASK_EVERY * 2).await;
         assert_eq!(revoked(&watch).await, Ok(vec![1, 2, 4, 5, 6]));
@@ -267,21 +247,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn takes_nothing_for_good_before_it_knows_and_asks_at_once_when_told() {
+    async fn takes_nothing_for_good_before_it_knows() {
         let source = Arc::new(Source::default());
         *source.away.lock().unwrap() = true;
         let watch = RevocationWatch::start(Arc::clone(&source));
         assert_eq!(revoked(&watch).await, Err(NotKnown));
-        assert_eq!(watch.age(), None);
         *source.away.lock().unwrap() = false;
         assert_eq!(revoked(&watch).await, Ok(vec![]), "a request waits for the first view");
-
-        source.add(change(1, Revoked::Payment(hash(1)), true));
-        let began = Instant::now();
-        watch.ask_now();
-        while revoked(&watch).await != Ok(vec![1]) {
-            tokio::task::yield_now().await;
-        }
-        assert!(began.elapsed() < ASK_EVERY);
     }
 }

@@ -86,7 +86,7 @@ impl World {
     }
 
     fn keeper(&self) -> (BookKeeper, Arc<Books>) {
-        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.sold(), |_| ())
+        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.sold(), Arc::default(), |_| ())
     }
 
     fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
@@ -387,7 +387,8 @@ async fn a_memo_of_another_program_keeps_no_settlement_from_the_books() {
     let strange = world.invoice(format!("m\0edia {}", world.token_id())).await;
     world.pay(&strange).await;
     let permit = world.sell(true).await;
-    let (keeper, _books) = BookKeeper::start(Arc::new(postgres.clone()), world.node.clone(), world.sold(), |_| ());
+    let (keeper, _books) =
+        BookKeeper::start(Arc::new(postgres.clone()), world.node.clone(), world.sold(), Arc::default(), |_| ());
     let booked = eventually(async || {
         let payments = postgres.payments(&Filter::default(), None).await.unwrap();
         (!payments.is_empty()).then_some(payments)
@@ -504,9 +505,8 @@ async fn of_a_retired_key_only_what_the_ledger_has_is_paid() {
     world.node.away.store(true, Ordering::SeqCst);
     let (keeper, books) = world.keeper();
     let (permit, invented) = (world.sell(true).await, world.sell(false).await);
-    // The same payment in a token that nobody sold.
-    let preimage = world.wallet.settlement(permit.token().payment_hash()).await.unwrap();
-    assert!(preimage.is_some(), "the node knows the payment");
+    let settled = world.wallet.settlement(permit.token().payment_hash()).await.unwrap();
+    assert!(settled.is_some(), "the node knows the payment");
     let leaked = MasterKey::new(&Secret::new([2; 32]), 0).retired();
     let keys = MasterKeys::new(vec![MasterKey::new(&Secret::new([3; 32]), 0), leaked]).unwrap();
     for proof in [SettlementProof::Preimage, SettlementProof::Node] {

@@ -97,7 +97,7 @@ fn decided(
     }
     let method = method.parse().unwrap();
     let asked = Asked { method: &method, host: "a.example:8081", path, query, headers: &map };
-    said(&paywall.decide(&asked, now))
+    said(&paywall.decide(paywall.service(&asked), &asked, now))
 }
 
 /// A credential minted under these keys for these terms.
@@ -372,7 +372,9 @@ async fn what_the_server_behind_finds_too_large_is_sold_more() {
         headers.insert("content-type", HeaderValue::from_static("multipart/form-data; boundary=x"));
         headers.insert("authorization", credential.authorization().expose().parse().unwrap());
         let asked = Asked { method: &post, host: "", path: "/largefile", query: None, headers: &headers };
-        let Decision::Forward(forward) = paywall.decide(&asked, NOW) else { panic!("not forwarded") };
+        let Decision::Forward(forward) = paywall.decide(paywall.service(&asked), &asked, NOW) else {
+            panic!("not forwarded")
+        };
         paywall.sell_larger(&forward, &asked).as_ref().map(said)
     };
     assert_eq!(asked_again(2, 2 * MIB + 500_000).as_deref(), Some("challenge too_small for 3 MiB at 21 sat"));
