@@ -1,5 +1,6 @@
 //! Reads the keys that settings name, and makes those that a first start lacks.
 
+pub mod admin_token;
 pub mod rotate;
 
 use std::{

@@ -126,7 +126,7 @@ fn new_file(settings: &Settings, now: OffsetDateTime) -> PathBuf {
 fn toml(key: &MasterKeySettings) -> String {
     let source = toml::Value::String(key.key.to_string());
     let mints_from = match key.mints_from {
-        OffsetDateTime::UNIX_EPOCH => String::new(),
+        time if time == OffsetDateTime::UNIX_EPOCH => String::new(),
         time => format!(", mints_from = \"{}\"", time.format(&Rfc3339).unwrap_or_default()),
     };
     let retired = if key.retired { ", retired = true" } else { "" };

@@ -4,6 +4,7 @@
 mod book;
 #[cfg(test)]
 mod contract;
+mod csv;
 pub mod key_use;
 mod postgres;
 mod proof;
@@ -21,6 +22,7 @@ use sluice_common::{
 pub(crate) use self::revocation::LedgerChanges;
 pub use self::{
     book::{BookKeeper, Books, Sold},
+    csv::{CSV_HEAD, csv_field},
     postgres::PostgresLedger,
     proof::{SettlementCheck, SettlementProof, Unproven},
     revocation::{Revocation, RevocationDb, RevokeOrder},

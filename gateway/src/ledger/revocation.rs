@@ -37,6 +37,9 @@ pub trait RevocationDb: Send + Sync {
     /// `before`.
     async fn revocations(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revocation>, LedgerError>;
 
+    /// The time before which all tokens are revoked, if there is one.
+    async fn revoked_before(&self) -> Result<Option<u64>, LedgerError>;
+
     /// The revocation of a payment or of a time, also where it is undone.
     async fn revocation(&self, revoked: Revoked) -> Result<Option<Revocation>, LedgerError>;
 }

@@ -282,6 +282,10 @@ impl RevocationDb for Ledger {
         self.db.revocations(before, limit).await
     }
 
+    async fn revoked_before(&self) -> Result<Option<u64>, LedgerError> {
+        self.db.revoked_before().await
+    }
+
     async fn revocation(&self, revoked: Revoked) -> Result<Option<Revocation>, LedgerError> {
         self.db.revocation(revoked).await
     }

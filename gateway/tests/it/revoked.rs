@@ -26,7 +26,7 @@ fn order(revoked: Revoked) -> RevokeOrder {
 async fn status(world: &World, credential: &Credential) -> (u16, String) {
     let reply = world.send(with(Request::post("/largefile", b"x"), credential)).await;
     assert!(reply.status == 402 || reply.all("www-authenticate").is_empty(), "nobody is asked for money");
-    let code = if reply.status < 400 { "" } else { reply.json()["code"].as_str().unwrap() }.to_owned();
+    let code = if reply.status < 400 { String::new() } else { reply.json()["code"].as_str().unwrap().to_owned() };
     (reply.status, code)
 }
 

@@ -23,7 +23,9 @@ pub(crate) async fn what_is_revoked_is_undone_and_revoked_again(ledger: &dyn Led
     let date = Revoked::MintedBefore(5_000);
     assert_eq!((ledger.last_revocation_change().await.unwrap(), changes(ledger, 0).await), (0, vec![]));
     ledger.revoke(&order(paid(1), 1_000)).await.unwrap();
+    assert_eq!(ledger.revoked_before().await.unwrap(), None);
     ledger.revoke(&order(date, 1_001)).await.unwrap();
+    assert_eq!(ledger.revoked_before().await.unwrap(), Some(5_000));
     assert_eq!(changes(ledger, 0).await, [(1, paid(1), true), (2, date, true)]);
     assert_eq!(changes(ledger, 1).await, [(2, date, true)]);
 
@@ -32,6 +34,7 @@ pub(crate) async fn what_is_revoked_is_undone_and_revoked_again(ledger: &dyn Led
         assert!(!ledger.undo_revocation(revoked, 1_003).await.unwrap(), "none is in effect");
     }
     assert!(!ledger.undo_revocation(paid(2), 1_003).await.unwrap());
+    assert_eq!(ledger.revoked_before().await.unwrap(), None);
     let last = ledger.last_revocation_change().await.unwrap();
     let seen = changes(ledger, 2).await;
     assert_eq!(

@@ -79,6 +79,14 @@ impl RevocationDb for PostgresLedger {
             .await
     }
 
+    async fn revoked_before(&self) -> Result<Option<u64>, LedgerError> {
+        bounded(async {
+            let time: Option<i64> = query_scalar(sql::REVOKED_BEFORE).fetch_one(&self.pool).await?;
+            Ok(time.map(i64::cast_unsigned))
+        })
+        .await
+    }
+
     async fn revocation(&self, revoked: Revoked) -> Result<Option<Revocation>, LedgerError> {
         let (payment_hash, minted_before) = columns(&revoked);
         bounded(async {

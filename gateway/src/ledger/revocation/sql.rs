@@ -37,6 +37,8 @@ pub(super) const ONE: &str =
     "SELECT change, payment_hash, minted_before, revoked_at, undone_at, expires_at, reason FROM revocation
      WHERE payment_hash = $1 OR minted_before = $2";
 
+pub(super) const REVOKED_BEFORE: &str = "SELECT max(minted_before) FROM revocation WHERE undone_at IS NULL";
+
 /// A row of [`CHANGES`].
 pub(super) struct ChangeRow(pub Change);
 

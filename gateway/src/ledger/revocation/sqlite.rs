@@ -63,6 +63,11 @@ impl RevocationDb for GatewayDb {
         Ok(query_as(sql::LIST).bind(before).bind(i64::from(limit)).fetch_all(self.reader()).await?)
     }
 
+    async fn revoked_before(&self) -> Result<Option<u64>, LedgerError> {
+        let time: Option<i64> = query_scalar(sql::REVOKED_BEFORE).fetch_one(self.reader()).await?;
+        Ok(time.map(i64::cast_unsigned))
+    }
+
     async fn revocation(&self, revoked: Revoked) -> Result<Option<Revocation>, LedgerError> {
         let (payment_hash, minted_before) = columns(&revoked);
         Ok(query_as(sql::ONE).bind(payment_hash).bind(minted_before).fetch_optional(self.reader()).await?)
