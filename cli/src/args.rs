@@ -5,6 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    admin::AdminArgs,
     client::ClientCommand,
     config::{Flags, Parts},
     key_use::KeysCommand,
@@ -35,6 +36,8 @@ pub enum Command {
     Backend(BackendArgs),
     /// List what was paid
     Payments(PaymentsArgs),
+    /// Ask a gateway that runs, and revoke tokens
+    Admin(AdminArgs),
     /// Check the configuration and print what it comes to, without its keys
     CheckConfig(FileArgs),
     /// See which keys the databases were used with, and give one up

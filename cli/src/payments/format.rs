@@ -12,7 +12,7 @@ use super::Format;
 const NONE: &str = "-";
 
 /// A list of payments that is being written.
-pub(super) struct List<'a> {
+pub(crate) struct List<'a> {
     format: Format,
     out: &'a mut dyn Write,
     is_empty: bool,

@@ -16,7 +16,7 @@ use crate::{
     config::{Access, Offer, Price, Scope, ServiceConfig, UpstreamConfig},
     db::GatewayDb,
     invoice_limits::InvoiceLimits,
-    ledger::{SettledToken, SettlementProof, TokenUse},
+    ledger::{RevocationDb, SettledToken, SettlementProof, TokenUse},
     limits::LimitsConfig,
 };
 
