@@ -13,8 +13,8 @@ use sluice_common::{
 };
 
 use crate::{
-    auth::InvalidLogin, db::DbError, download::DownloadError, legacy::LegacyError, login::AnswerError,
-    pictures::PictureError, podcast::PodcastError, upload::UploadError,
+    auth::InvalidLogin, db::DbError, download::DownloadError, ledger::NotTaken, legacy::LegacyError,
+    login::AnswerError, pictures::PictureError, podcast::PodcastError, upload::UploadError,
 };
 
 /// How long a client should wait for an upload of its token that is under way, in seconds.
@@ -72,6 +72,9 @@ pub enum ApiError {
     /// The credential is not genuine.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The credential is genuine, and yet not taken.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     /// There is no credential where one is needed.
     #[error("this costs: pay at the gateway, and send the token with its preimage as `Authorization: L402`")]
     PaymentRequired,
@@ -182,6 +185,7 @@ impl ApiError {
     fn to_problem(&self) -> Problem {
         let (status, code) = match self {
             Self::Upload(error) => return error.to_problem(),
+            Self::NotTaken(error) => return error.to_problem(),
             Self::Download(DownloadError::Store(error)) if error.is_away() => {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_away")
                     .detail("the file cannot be read now; ask again later");
@@ -251,6 +255,7 @@ impl ApiError {
             Self::Download(_)
                 | Self::Db(_)
                 | Self::SignLogin(_)
+                | Self::NotTaken(NotTaken::RevocationsUnknown(_) | NotTaken::SettlementUnknown(_))
                 | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
         )
     }
@@ -269,6 +274,7 @@ impl ApiError {
                 Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))
             }
             Self::Waiting => Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into())),
+            Self::NotTaken(error) if error.is_away() => Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into())),
             Self::Db(error) | Self::Upload(UploadError::Db(error)) if error.is_away() => {
                 Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into()))
             }

@@ -20,7 +20,7 @@ use crate::{
     args::FileArgs,
     config::Settings,
     databases::{DatabaseError, Databases},
-    keys::{self, KeyError},
+    keys::{self, KeyError, rotate::RotateArgs},
     server::{self, RunError},
 };
 
@@ -29,6 +29,8 @@ use crate::{
 pub enum KeysCommand {
     /// List the keys that the databases were used with: database, name, fingerprint, and whether it is configured
     List(FileArgs),
+    /// Make a new master key, and say what to do with it on all servers
+    Rotate(RotateArgs),
     /// Start without this key from now on: it is gone for good, or nothing that depends on it is wanted any more
     Forget {
         /// Its name, as `sluice keys list` shows it

@@ -14,11 +14,13 @@ use std::{
 use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
+    ledger::LedgerConfig,
     server::StartError as BackendError,
     store::{S3Config, S3Timeouts},
 };
 use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
 use sluice_gateway::{
+    admin::api::Api,
     config::GatewayConfig,
     ledger::key_use::{self, KeyUseError},
     lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
@@ -36,10 +38,10 @@ use self::{
     reload::Started,
 };
 use crate::{
-    config::{ConfigError, Invalid, Parts, S3Settings, Settings, StorageMode},
+    config::{ConfigError, DatabaseUrl, Invalid, Parts, S3Settings, Settings, StorageMode},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
-    keys::{self, KeyError},
+    keys::{self, KeyError, admin_token},
     lightning::{self, Found, NodeError},
 };
 
@@ -246,6 +248,10 @@ pub(crate) fn backend_config(
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
         database: settings.backend_database_config()?,
+        ledger: match settings.gateway_database() {
+            DatabaseUrl::Sqlite(path) => LedgerConfig::Sqlite { path },
+            DatabaseUrl::Postgres(url) => LedgerConfig::Postgres { url },
+        },
         store: store_config(settings)?,
         free_uploads: FreeUploads {
             restricted: backend.restrict_upload_size,
@@ -337,8 +343,12 @@ impl Servers {
             };
             let watch = NodeWatch::start(Arc::clone(&node), config.network);
             let metrics = Arc::<Metrics>::default();
-            self.admin = Some(AdminServer::start(config.admin_listen, wallet, watch, Arc::clone(&metrics)).await?);
-            paid_through = Some((config, node, ledger, metrics));
+            let token = admin_token::read_or_make(&settings.data_dir)?;
+            let api = Api::new(token, Arc::clone(&ledger), watch.health(), wallet.is_some(), config.network);
+            let api = Arc::new(api);
+            let (listen, counted) = (config.admin_listen, Arc::clone(&metrics));
+            self.admin = Some(AdminServer::start(listen, wallet, watch, counted, Some(Arc::clone(&api))).await?);
+            paid_through = Some((config, node, ledger, metrics, api));
         }
         if let Some(config) = backend {
             if let DatabaseConfig::Sqlite { path } = &config.database {
@@ -348,9 +358,11 @@ impl Servers {
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
         }
-        if let Some((mut config, node, ledger, metrics)) = paid_through {
+        if let Some((mut config, node, ledger, metrics, api)) = paid_through {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
+            api.configured(&config);
+            started.api = Some(api);
             self.gateway = Some(Gateway::start(config, node, ledger, metrics).await?);
         }
         if let Some(admin) = &self.admin {
@@ -444,7 +456,8 @@ mod tests {
         let db = GatewayDb::open(&dir.path().join("gateway.db")).await.unwrap();
         let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
         let watch = NodeWatch::start(Arc::<TestWallet>::clone(&wallet), Network::TestWallet);
-        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch, Arc::default()).await.unwrap();
+        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch, Arc::default(), None);
+        let admin = admin.await.unwrap();
         let stop = admin.task.abort_handle();
         let servers = Servers { admin: Some(admin), ..Servers::default() };
         assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");

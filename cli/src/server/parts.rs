@@ -7,7 +7,7 @@ use sluice_backend::{
     server::{Reloader, Server},
 };
 use sluice_gateway::{
-    admin::{self, Admin},
+    admin::{self, Admin, api::Api},
     lightning::{NodeWatch, TestWallet},
     metrics::Metrics,
 };
@@ -63,13 +63,14 @@ impl AdminServer {
         wallet: Option<Arc<TestWallet>>,
         watch: NodeWatch,
         metrics: Arc<Metrics>,
+        api: Option<Arc<Api>>,
     ) -> Result<Self, RunError> {
         let failed = |source| RunError::Admin { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (ready, is_ready) = watch::channel(false);
         let shutdown = CancellationToken::new();
-        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet, metrics });
+        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet, metrics, api });
         let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         Ok(Self { address, ready, _watch: watch, shutdown, task: tokio::spawn(serving.into_future()) })
     }
