@@ -52,7 +52,7 @@ impl BlobStore for LocalStore {
         StoreKind::Local
     }
 
-    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+    async fn create(&self, key: &StoreKey, _longest: u64) -> Result<Box<dyn BlobWriter>, StoreError> {
         let path = self.path(key);
         let file = blocking(move || create_new(&path)).await.map_err(|error| match error {
             StoreError::Io(error) if error.kind() == io::ErrorKind::AlreadyExists => StoreError::Taken,
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path().join("a/b")).unwrap().count(), 0);
         std::fs::remove_dir_all(folder.path().join("a")).unwrap();
         assert!(matches!(store.check().await, Err(StoreError::Io(_))));
-        assert!(matches!(store.create(&StoreKey::random()).await, Err(StoreError::Io(_))));
+        assert!(matches!(store.create(&StoreKey::random(), 1).await, Err(StoreError::Io(_))));
     }
 
     #[tokio::test]

@@ -103,7 +103,7 @@ impl BlobStore for FakeStore {
         StoreKind::Local
     }
 
-    async fn create(&self, _: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+    async fn create(&self, _: &StoreKey, _: u64) -> Result<Box<dyn BlobWriter>, StoreError> {
         Err(StoreError::Missing)
     }
 
