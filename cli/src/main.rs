@@ -17,7 +17,6 @@ use sluice::{
     logging::{self, LogFormat, LogLevel},
     payments, server,
 };
-use sluice_common::keys::KeyUse;
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
@@ -66,14 +65,14 @@ fn run_keys(command: KeysCommand, log_level: Option<LogLevel>) -> anyhow::Result
     logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text);
     let (files, forgotten) = match command {
         KeysCommand::List(files) => (files, None),
-        KeysCommand::Forget { name, fingerprint, files } => (files, Some(KeyUse { name, fingerprint })),
+        KeysCommand::Forget { name, fingerprint, files } => (files, Some((name, fingerprint))),
     };
     let settings = load(files.into_config(Parts::All), log_level)?;
     let mut out = io::stdout();
     Ok(Runtime::new()?.block_on(async {
         match forgotten {
             None => key_use::list(&settings, &mut out).await,
-            Some(key) => key_use::forget(&settings, &key, &mut out).await,
+            Some((name, fingerprint)) => key_use::forget(&settings, name, fingerprint, &mut out).await,
         }
     })?)
 }

@@ -15,9 +15,9 @@ use super::{media, rows};
 use crate::{
     db::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
-        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant, older::Older,
     },
-    store::{BlobStore, StoreKind},
+    store::StoreKind,
 };
 
 /// What the first key of an advisory lock says the second is of.
@@ -135,70 +135,84 @@ async fn hold(
     Ok(())
 }
 
+/// None: `older` is not the stored copy any more. Then nothing of it may be committed.
 pub(super) async fn finish(
     tx: &mut PgConnection,
     upload: &FinishedUpload,
-    store: &dyn BlobStore,
+    older: &Older,
+    store: StoreKind,
     now: OffsetDateTime,
-) -> Result<Media, CommitError> {
+) -> Result<Option<Media>, CommitError> {
     let payment =
         sqlx::query_scalar("SELECT payment_hash FROM paid_upload WHERE content_id = $1").bind(upload.content.0);
     let payment: Option<String> = payment.fetch_optional(&mut *tx).await?;
     if let Some(payment) = payment {
         lock(tx, LOCK_PAYMENT, &payment).await?;
     }
-    let sealing = pending(tx, upload.content).await?;
+    lock_pending(tx, upload.content).await?;
     charge(tx, upload, now).await?;
     if upload.quota.is_limited() {
         lock(tx, LOCK_OWNER, upload.media.owner.as_str()).await?;
         media::check_quota(tx, upload).await?;
     }
     lock_content(tx, &upload.muid.to_string()).await?;
-    discard_legacy(tx, upload.muid, store.kind()).await?;
-    keep_one(tx, upload.content, sealing.as_ref(), upload.muid, Variant::File, upload.size, store).await?;
+    discard_legacy(tx, upload.muid, store).await?;
+    if !keep_one(tx, upload.content, older, upload.muid, Variant::File, upload.size).await? {
+        return Ok(None);
+    }
     media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
-    Ok(media::save(tx, upload, now).await?)
+    Ok(Some(media::save(tx, upload, now).await?))
 }
 
+/// None: as with [`finish`].
 pub(super) async fn finish_variant(
     tx: &mut PgConnection,
     upload: &FinishedVariant,
-    store: &dyn BlobStore,
-) -> Result<Content, CommitError> {
+    older: &Older,
+) -> Result<Option<Content>, CommitError> {
     let FinishedVariant { content, muid, variant, size } = *upload;
-    let sealing = pending(tx, content).await?;
+    lock_pending(tx, content).await?;
     lock_content(tx, &muid.to_string()).await?;
     if media::stored(tx, muid, Variant::File).await?.is_none() && media::legacy(tx, muid).await?.is_none() {
         return Err(CommitError::NoFile);
     }
-    keep_one(tx, content, sealing.as_ref(), muid, variant, size, store).await?;
-    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost)
+    if !keep_one(tx, content, older, muid, variant, size).await? {
+        return Ok(None);
+    }
+    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost).map(Some)
 }
 
-/// How the copy of an upload is sealed that is still pending, and will be until this transaction ends.
-async fn pending(tx: &mut PgConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
-    let pending = sqlx::query("SELECT * FROM content WHERE id = $1 AND state = 'pending' FOR UPDATE");
-    let pending = pending.bind(content.0).fetch_optional(tx).await?.ok_or(CommitError::LeaseLost)?;
+/// How the copy of an upload is sealed that is still pending.
+pub(super) async fn pending(db: &mut PgConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
+    let pending = sqlx::query("SELECT * FROM content WHERE id = $1 AND state = 'pending'").bind(content.0);
+    let pending = pending.fetch_optional(db).await?.ok_or(CommitError::LeaseLost)?;
     Ok(rows::sealing(&pending)?)
 }
 
-/// Makes the new copy the stored one, unless there is one that is as good; discards the other.
+/// Makes sure that an upload is still pending, and will be until this transaction ends.
+async fn lock_pending(tx: &mut PgConnection, content: ContentId) -> Result<(), CommitError> {
+    let pending = sqlx::query("SELECT 1 FROM content WHERE id = $1 AND state = 'pending' FOR UPDATE").bind(content.0);
+    pending.fetch_optional(tx).await?.ok_or(CommitError::LeaseLost).map(drop)
+}
+
+/// Makes the new copy the stored one, unless the older one is as good; discards the other. False, with nothing done:
+/// `older` is not the stored one any more.
 async fn keep_one(
     tx: &mut PgConnection,
     new: ContentId,
-    sealing: Option<&Sealing>,
+    older: &Older,
     muid: Muid,
     variant: Variant,
     size: u64,
-    store: &dyn BlobStore,
-) -> Result<(), CommitError> {
-    let older = media::stored(tx, muid, variant).await?;
-    if let Some(older) = &older
-        && older.can_stand_for(size, sealing, store).await?
-    {
-        return Ok(discard(tx, new).await?);
+) -> Result<bool, CommitError> {
+    if !older.is(media::stored(tx, muid, variant).await?.as_ref()) {
+        return Ok(false);
     }
-    if let Some(older) = older {
+    if older.stands() {
+        discard(tx, new).await?;
+        return Ok(true);
+    }
+    if let Some(older) = older.copy() {
         discard(tx, older.id).await?;
     }
     const KEEP: &str = "UPDATE content SET state = 'stored', muid = $2, variant = $3, size = $4, lease_until = NULL \
@@ -210,7 +224,7 @@ async fn keep_one(
         .bind(rows::integer(size)?)
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Discards a legacy copy that is not known to be good: the new one takes its place. It is in the store that there is.

@@ -9,9 +9,9 @@ use super::{media, rows};
 use crate::{
     db::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
-        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant, older::Older,
     },
-    store::{BlobStore, StoreKind},
+    store::StoreKind,
 };
 
 /// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
@@ -107,56 +107,63 @@ async fn hold(
     Ok(())
 }
 
+/// None: `older` is not the stored copy any more. Then nothing of it may be committed.
 pub(super) async fn finish(
     tx: &mut SqliteConnection,
     upload: &FinishedUpload,
-    store: &dyn BlobStore,
+    older: &Older,
     now: OffsetDateTime,
-) -> Result<Media, CommitError> {
-    let sealing = pending(tx, upload.content).await?;
+) -> Result<Option<Media>, CommitError> {
+    pending(tx, upload.content).await?;
     media::check_quota(tx, upload).await?;
     charge(tx, upload, now).await?;
-    keep_one(tx, upload.content, sealing.as_ref(), upload.muid, Variant::File, upload.size, store).await?;
+    if !keep_one(tx, upload.content, older, upload.muid, Variant::File, upload.size).await? {
+        return Ok(None);
+    }
     media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
-    Ok(media::save(tx, upload, now).await?)
+    Ok(Some(media::save(tx, upload, now).await?))
 }
 
+/// None: as with [`finish`].
 pub(super) async fn finish_variant(
     tx: &mut SqliteConnection,
     upload: &FinishedVariant,
-    store: &dyn BlobStore,
-) -> Result<Content, CommitError> {
+    older: &Older,
+) -> Result<Option<Content>, CommitError> {
     let FinishedVariant { content, muid, variant, size } = *upload;
-    let sealing = pending(tx, content).await?;
+    pending(tx, content).await?;
     media::stored(tx, muid, Variant::File).await?.ok_or(CommitError::NoFile)?;
-    keep_one(tx, content, sealing.as_ref(), muid, variant, size, store).await?;
-    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost)
+    if !keep_one(tx, content, older, muid, variant, size).await? {
+        return Ok(None);
+    }
+    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost).map(Some)
 }
 
 /// How the copy of an upload is sealed that is still pending.
-async fn pending(tx: &mut SqliteConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
+pub(super) async fn pending(tx: &mut SqliteConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
     let pending = sqlx::query("SELECT * FROM content WHERE id = ? AND state = 'pending'").bind(content.0);
     let pending = pending.fetch_optional(tx).await?.ok_or(CommitError::LeaseLost)?;
     Ok(rows::sealing(&pending)?)
 }
 
-/// Makes the new copy the stored one, unless there is one that is as good; discards the other.
+/// Makes the new copy the stored one, unless the older one is as good; discards the other. False, with nothing done:
+/// `older` is not the stored one any more.
 async fn keep_one(
     tx: &mut SqliteConnection,
     new: ContentId,
-    sealing: Option<&Sealing>,
+    older: &Older,
     muid: Muid,
     variant: Variant,
     size: u64,
-    store: &dyn BlobStore,
-) -> Result<(), CommitError> {
-    let older = media::stored(tx, muid, variant).await?;
-    if let Some(older) = &older
-        && older.can_stand_for(size, sealing, store).await?
-    {
-        return Ok(discard(tx, new).await?);
+) -> Result<bool, CommitError> {
+    if !older.is(media::stored(tx, muid, variant).await?.as_ref()) {
+        return Ok(false);
     }
-    if let Some(older) = older {
+    if older.stands() {
+        discard(tx, new).await?;
+        return Ok(true);
+    }
+    if let Some(older) = older.copy() {
         discard(tx, older.id).await?;
     }
     const KEEP: &str =
@@ -168,7 +175,7 @@ async fn keep_one(
         .bind(new.0)
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.

@@ -37,7 +37,7 @@ use super::{BlobStore, BlobStream, BlobWriter, StoreError, StoreKey, StoreKind};
 /// How often unfinished uploads of a copy that is to go are looked for: a part that was on its way may bring one back.
 const ABORT_ROUNDS: usize = 3;
 
-/// How long a HEAD may take with all its attempts: a transaction waits for it.
+/// How long a HEAD may take with all its attempts: the end of an upload waits for it.
 const LOOKING: Duration = Duration::from_secs(10);
 
 /// Which bucket of which server, and how it is talked to.

@@ -111,7 +111,9 @@ async fn decides_without_the_body_where_it_can() {
 
 /// A store that fails at one place, as a local one whose disk is full would.
 fn failing(inner: Arc<LocalStore>, at: Step, kind: io::ErrorKind) -> Arc<dyn BlobStore> {
-    let ask = move |step: Step| ready(if mem::discriminant(&step) == mem::discriminant(&at) { Err(kind.into()) } else { Ok(()) });
+    let ask = move |step: Step| {
+        ready(if mem::discriminant(&step) == mem::discriminant(&at) { Err(kind.into()) } else { Ok(()) })
+    };
     Arc::new(Stepped { inner, ask })
 }
 
