@@ -20,6 +20,7 @@ use sluice_gateway::{
     config::GatewayConfig,
     ledger::key_use::{self, KeyUseError},
     lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
+    metrics::Metrics,
     server::{Gateway, StartError as GatewayError},
 };
 use tokio::{
@@ -195,6 +196,7 @@ impl GatewayPlan {
             network: found.network,
             invoice_expiry: settings.invoice_expiry(),
             invoice_limits: settings.gateway.invoice_limits(),
+            limits: settings.gateway.limits.config(),
             settlement: settings.lightning.settlement,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
         };
@@ -292,8 +294,9 @@ impl Servers {
                 }
             };
             let watch = NodeWatch::start(Arc::clone(&node), config.network);
-            self.admin = Some(AdminServer::start(config.admin_listen, wallet, watch).await?);
-            paid_through = Some((config, node, ledger));
+            let metrics = Arc::<Metrics>::default();
+            self.admin = Some(AdminServer::start(config.admin_listen, wallet, watch, Arc::clone(&metrics)).await?);
+            paid_through = Some((config, node, ledger, metrics));
         }
         if let Some(config) = backend {
             if let DatabaseConfig::Sqlite { path } = &config.database {
@@ -303,10 +306,10 @@ impl Servers {
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
         }
-        if let Some((mut config, node, ledger)) = paid_through {
+        if let Some((mut config, node, ledger, metrics)) = paid_through {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
-            self.gateway = Some(Gateway::start(config, node, ledger).await?);
+            self.gateway = Some(Gateway::start(config, node, ledger, metrics).await?);
         }
         if let Some(admin) = &self.admin {
             admin.ready.send_replace(true);
@@ -394,7 +397,7 @@ mod tests {
         let db = GatewayDb::open(&dir.path().join("gateway.db")).await.unwrap();
         let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
         let watch = NodeWatch::start(Arc::<TestWallet>::clone(&wallet), Network::TestWallet);
-        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch).await.unwrap();
+        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch, Arc::default()).await.unwrap();
         let stop = admin.task.abort_handle();
         let mut servers = Servers { admin: Some(admin), ..Servers::default() };
         assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");

@@ -24,6 +24,7 @@ use sluice_gateway::{
     invoice_limits::InvoiceLimits,
     ledger::{BookKeeper, SettlementProof},
     lightning::TestWallet,
+    limits::LimitsConfig,
 };
 
 /// A proxy as anyone writes it, with a gate in it.
@@ -91,6 +92,10 @@ impl ProxyHttp for Plugged {
     async fn fail_to_proxy(&self, session: &mut Session, error: &pingora::Error, visit: &mut Visit) -> FailToProxy {
         self.gate.fail_to_proxy(session, error, visit).await
     }
+
+    async fn logging(&self, session: &mut Session, _: Option<&pingora::Error>, visit: &mut Visit) {
+        self.gate.logging(session, visit);
+    }
 }
 
 /// The proxy, the wallet that is paid, and the tasks that keep the ledger in `folder`. A real program has LND in the place
@@ -107,6 +112,7 @@ pub async fn plugged(
         access: Access::protect(vec!["GET /report".parse()?]),
         price: Price::Flat(10),
         forward_credential: false,
+        rate_limits: Vec::new(),
     };
     let config = PaywallConfig {
         offers: vec![offer],
@@ -114,9 +120,10 @@ pub async fn plugged(
         network: Network::TestWallet,
         invoice_expiry: Duration::from_secs(3_600),
         invoice_limits: InvoiceLimits::default(),
+        limits: LimitsConfig::default(),
         settlement: SettlementProof::Preimage,
     };
-    let (gate, book_keeper) = Gate::start(config, wallet.clone(), Arc::new(db))?;
+    let (gate, book_keeper) = Gate::start(config, wallet.clone(), Arc::new(db), Arc::default())?;
     Ok((Plugged { gate, upstream }, wallet, book_keeper))
 }
 

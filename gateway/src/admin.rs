@@ -1,4 +1,4 @@
-//! The admin address: health, and the embedded wallet's purse. It is not for the public: it listens on loopback by
+//! The admin address: health, metrics, and the embedded wallet's purse. It is not for the public: it listens on loopback by
 //! default, and no web page may use it (no CORS, and see `refuse_web_pages`).
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::SystemTime};
@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use sluice_common::problem::{self, Problem};
 use tokio::sync::watch;
 
-use crate::lightning::{NodeHealth, PayError, TestWallet};
+use crate::{
+    lightning::{NodeHealth, PayError, TestWallet},
+    metrics::{self, Metrics},
+};
 
 /// The largest request body. An invoice has at most 7,089 characters.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -33,6 +36,8 @@ pub struct Admin {
     pub node: watch::Receiver<NodeHealth>,
     /// The embedded wallet, where that is what takes payment.
     pub wallet: Option<Arc<TestWallet>>,
+    /// What the gateway counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// All routes of the admin address. Errors are problem+json, and nothing is to be cached.
@@ -40,12 +45,14 @@ pub struct Admin {
 /// - `GET /healthz`: 200 `{"status":"ok"}` when ready, 503 before; 200 `{"status":"degraded","reason":"…"}` when new
 ///   tokens cannot be sold, or might not be, for the Lightning node is not well. Paid tokens go on working then, so no
 ///   load balancer is to send requests elsewhere.
+/// - `GET /metrics`: 200 with what the gateway counted since it started, in the text form of OpenMetrics.
 /// - `POST /wallet/pay` `{"invoice":"lnbcrt…"}`: 200 `{"preimage":"<hex>"}`; 422 with a code that says why it is not
 ///   paid; 404 without an embedded wallet.
 pub fn router(admin: Admin) -> Router {
     let pay = post(pay).layer::<_, Infallible>(from_fn(refuse_web_pages)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     Router::new()
         .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
         .route("/wallet/pay", pay)
         .fallback(async || respond(&Problem::new(StatusCode::NOT_FOUND, "not_found")))
         .method_not_allowed_fallback(async || {
@@ -71,6 +78,11 @@ struct Health {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    admin.metrics.node(*admin.node.borrow() == NodeHealth::Ok);
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], admin.metrics.render()).into_response()
 }
 
 async fn pay(State(admin): State<Admin>, order: Result<Json<PayOrder>, JsonRejection>) -> Response {

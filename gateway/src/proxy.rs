@@ -184,7 +184,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
-        self.gate.fail_to_proxy(session, error, &context.visit).await
+        self.gate.fail_to_proxy(session, error, &mut context.visit).await
     }
 
     fn suppress_error_log(&self, _session: &Session, _context: &Context, error: &Error) -> bool {
@@ -193,6 +193,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        self.gate.logging(session, &context.visit);
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         tracing::info!(
             method = %session.req_header().method,

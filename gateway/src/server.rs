@@ -28,6 +28,7 @@ use crate::{
     gate::{Gate, GateError},
     ledger::{BookKeeper, LedgerDb},
     lightning::LightningNode,
+    metrics::Metrics,
     proxy::Proxy,
     upstream::Upstream,
 };
@@ -80,12 +81,13 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the proxy, paid through `node`, and the booking of what is paid in `ledger`. When it returns, clients can
-    /// connect. The node need not be there yet.
+    /// Starts the proxy, paid through `node`, and the booking of what is paid in `ledger`; it counts in `metrics`. When it
+    /// returns, clients can connect. The node need not be there yet.
     pub async fn start(
         config: GatewayConfig,
         node: Arc<dyn LightningNode>,
         ledger: Arc<dyn LedgerDb>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         config.check()?;
         let address = config.listen;
@@ -105,9 +107,10 @@ impl Gateway {
             network: config.network,
             invoice_expiry: config.invoice_expiry,
             invoice_limits: config.invoice_limits,
+            limits: config.limits,
             settlement: config.settlement,
         };
-        let (gate, book_keeper) = Gate::start(paywall, node, ledger)?;
+        let (gate, book_keeper) = Gate::start(paywall, node, ledger, metrics)?;
         let stopping = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::new(gate, upstreams, stopping.clone());
         let running = proxy.running();

@@ -6,6 +6,7 @@ use sluice_backend::{config::BackendConfig, server::Server};
 use sluice_gateway::{
     admin::{self, Admin},
     lightning::{NodeWatch, TestWallet},
+    metrics::Metrics,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -57,13 +58,14 @@ impl AdminServer {
         listen: SocketAddr,
         wallet: Option<Arc<TestWallet>>,
         watch: NodeWatch,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, RunError> {
         let failed = |source| RunError::Admin { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (ready, is_ready) = watch::channel(false);
         let shutdown = CancellationToken::new();
-        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet });
+        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet, metrics });
         let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         Ok(Self { address, ready, _watch: watch, shutdown, task: tokio::spawn(serving.into_future()) })
     }

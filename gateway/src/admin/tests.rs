@@ -29,6 +29,7 @@ fn admin(ready: bool, wallet: Option<Arc<TestWallet>>) -> Router {
         ready: watch::Sender::new(ready).subscribe(),
         node: watch::Sender::new(NodeHealth::Ok).subscribe(),
         wallet,
+        metrics: Arc::default(),
     })
 }
 
@@ -68,7 +69,7 @@ async fn problem(router: Router, request: Request) -> (u16, String) {
 async fn healthy_once_everything_serves() {
     let (started, ready) = watch::channel(false);
     let (changed, node) = watch::channel(NodeHealth::Ok);
-    let router = router(Admin { ready, node, wallet: None });
+    let router = router(Admin { ready, node, wallet: None, metrics: Arc::default() });
     let ask = || request(Method::GET, "/healthz").body(Body::empty()).unwrap();
     assert_eq!(problem(router.clone(), ask()).await, (503, "not_ready".to_owned()));
     started.send_replace(true);
@@ -193,4 +194,18 @@ async fn other_routes_and_methods_are_problems_too() {
         .body(Body::empty())
         .unwrap();
     assert_eq!(problem(router, preflight).await.0, 405);
+}
+
+#[tokio::test]
+async fn metrics_are_said_to_whoever_asks_and_say_how_the_node_is() {
+    let (node, health) = watch::channel(NodeHealth::Ok);
+    let ready = watch::Sender::new(true).subscribe();
+    let router = router(Admin { ready, node: health, wallet: None, metrics: Arc::default() });
+    let scrape = || request(Method::GET, "/metrics").body(Body::empty()).unwrap();
+    let (status, content_type, body) = send(router.clone(), scrape()).await;
+    assert_eq!((status, content_type.as_str()), (200, metrics::CONTENT_TYPE));
+    assert!(body.contains("\nsluice_gateway_node_up 1\n"), "{body}");
+    node.send_replace(NodeHealth::Degraded("away".to_owned()));
+    let (_, _, body) = send(router, scrape()).await;
+    assert!(body.contains("\nsluice_gateway_node_up 0\n"), "{body}");
 }

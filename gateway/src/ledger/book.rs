@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::{LedgerDb, LedgerError, SettledToken, TokenUse};
-use crate::lightning::{LightningError, LightningNode, NodeInfo, Settlement};
+use crate::{
+    lightning::{LightningError, LightningNode, NodeInfo, Settlement},
+    metrics::Metrics,
+};
 
 /// How many entries wait for the database at most. What comes then is not noted; the next use of its token is.
 const MAX_WAITING: usize = 4_096;
@@ -110,17 +113,19 @@ impl Books {
 
 impl BookKeeper {
     /// Starts to book into `ledger`: what is paid to `node` for what is `sold`, and what is noted in the [`Books`].
-    /// `on_settled` is told of every settlement of the node, whatever it is for.
+    /// `on_settled` is told of every settlement of the node, whatever it is for; those for tokens are counted in
+    /// `metrics` once they are booked.
     pub fn start(
         ledger: Arc<dyn LedgerDb>,
         node: Arc<dyn LightningNode>,
         sold: Sold,
+        metrics: Arc<Metrics>,
         on_settled: impl Fn(PaymentHash) + Send + Sync + 'static,
     ) -> (Self, Arc<Books>) {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let (stop, stopping) = watch::channel(false);
         let network = sold.network;
-        let follower = Follower { ledger: Arc::clone(&ledger), node: Arc::clone(&node), sold, on_settled };
+        let follower = Follower { ledger: Arc::clone(&ledger), node: Arc::clone(&node), sold, metrics, on_settled };
         let writer = Writer { ledger, node, network, entries: receiver, stopping };
         let keeper = Self { follower: tokio::spawn(follower.run()), writer: tokio::spawn(writer.run()), stop };
         (keeper, Arc::new(Books { network, entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)) }))
@@ -143,6 +148,7 @@ struct Follower<F> {
     ledger: Arc<dyn LedgerDb>,
     node: Arc<dyn LightningNode>,
     sold: Sold,
+    metrics: Arc<Metrics>,
     on_settled: F,
 }
 
@@ -187,7 +193,9 @@ impl<F: Fn(PaymentHash)> Follower<F> {
         settlements.iter().for_each(|settlement| (self.on_settled)(settlement.payment_hash));
         let paid: Vec<_> =
             settlements.iter().filter_map(|settlement| SettledToken::of(settlement, &self.sold)).collect();
-        self.ledger.book_settlements(node, &paid, Some(last.index)).await
+        self.ledger.book_settlements(node, &paid, Some(last.index)).await?;
+        paid.iter().for_each(|paid| self.metrics.payment(&paid.service, paid.amount_msat));
+        Ok(())
     }
 }
 

@@ -85,7 +85,7 @@ impl World {
     }
 
     fn keeper(&self) -> (BookKeeper, Arc<Books>) {
-        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.sold(), |_| ())
+        BookKeeper::start(self.ledger.clone(), self.node.clone(), self.sold(), Arc::default(), |_| ())
     }
 
     fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
@@ -345,7 +345,8 @@ async fn a_memo_of_another_program_keeps_no_settlement_from_the_books() {
     let strange = world.invoice(format!("m\0edia {}", world.token_id())).await;
     world.pay(&strange).await;
     let permit = world.sell(true).await;
-    let (keeper, _books) = BookKeeper::start(Arc::new(postgres.clone()), world.node.clone(), world.sold(), |_| ());
+    let (keeper, _books) =
+        BookKeeper::start(Arc::new(postgres.clone()), world.node.clone(), world.sold(), Arc::default(), |_| ());
     let booked = eventually(async || {
         let payments = postgres.payments(&Filter::default(), None).await.unwrap();
         (!payments.is_empty()).then_some(payments)

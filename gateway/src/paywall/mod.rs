@@ -88,10 +88,16 @@ impl Paywall {
         &self.offers[id.index()]
     }
 
-    /// What becomes of a request at `now` (unix seconds), from its headers alone.
-    pub fn decide(&self, asked: &Asked<'_>, now: u64) -> Decision {
+    /// Whose a request is.
+    pub fn service(&self, asked: &Asked<'_>) -> Option<ServiceId> {
         let covers = |offer: &Offer| offer.scope.covers(asked.method, asked.host, asked.path);
-        let Some(id) = self.offers.iter().position(covers).map(ServiceId::new) else {
+        self.offers.iter().position(covers).map(ServiceId::new)
+    }
+
+    /// What becomes of a request of the service `id`, at `now` (unix seconds), from its headers alone; none: it is
+    /// nobody's.
+    pub fn decide(&self, id: Option<ServiceId>, asked: &Asked<'_>, now: u64) -> Decision {
+        let Some(id) = id else {
             let problem = Problem::new(StatusCode::NOT_FOUND, "no_such_service");
             return Decision::Refuse(problem.detail("Nothing is served at this host and path."));
         };

@@ -9,6 +9,7 @@ use sluice_common::{
 };
 
 use super::*;
+use crate::limits::ClientNetwork;
 use crate::{
     config::{Access, HostPattern, PricerConfig, Scope, Step},
     db::GatewayDb,
@@ -37,6 +38,7 @@ fn offer() -> Offer {
         },
         price: Price::Flat(1),
         forward_credential: true,
+        rate_limits: Vec::new(),
     }
 }
 
@@ -97,7 +99,7 @@ fn decided(
     }
     let method = method.parse().unwrap();
     let asked = Asked { method: &method, host: "a.example:8081", path, query, headers: &map };
-    said(&paywall.decide(&asked, now))
+    said(&paywall.decide(paywall.service(&asked), &asked, now))
 }
 
 /// A credential minted under these keys for these terms.
@@ -156,7 +158,7 @@ async fn a_place_is_given_back_only_where_the_node_certainly_made_no_invoice() {
             Paywall::new(vec![offer()], keys(), Network::Mainnet, node, Duration::from_secs(60), limits).unwrap();
         let purchase = Purchase { max_mib: None, path: None };
         let demand = Demand { service: ServiceId::new(0), reason: Reason::Missing, purchase, price_sat: Some(1) };
-        let ask = |client: [u8; 4]| paywall.challenge(&demand, client.into(), NOW);
+        let ask = |client: [u8; 4]| paywall.challenge(&demand, ClientNetwork::of(client.into()), NOW);
         assert!(matches!(ask([192, 0, 2, 1]).await, Err(ChallengeError::Node(_))));
         for client in [[192, 0, 2, 1], [192, 0, 3, 1]] {
             let again = ask(client).await.map(|_| ()).unwrap_err();
@@ -372,7 +374,9 @@ async fn what_the_server_behind_finds_too_large_is_sold_more() {
         headers.insert("content-type", HeaderValue::from_static("multipart/form-data; boundary=x"));
         headers.insert("authorization", credential.authorization().expose().parse().unwrap());
         let asked = Asked { method: &post, host: "", path: "/largefile", query: None, headers: &headers };
-        let Decision::Forward(forward) = paywall.decide(&asked, NOW) else { panic!("not forwarded") };
+        let Decision::Forward(forward) = paywall.decide(paywall.service(&asked), &asked, NOW) else {
+            panic!("not forwarded")
+        };
         paywall.sell_larger(&forward, &asked).as_ref().map(said)
     };
     assert_eq!(asked_again(2, 2 * MIB + 500_000).as_deref(), Some("challenge too_small for 3 MiB at 21 sat"));

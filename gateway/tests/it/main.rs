@@ -5,9 +5,11 @@
 
 mod behind;
 mod client;
+mod clients;
 mod floods;
 mod grpc;
 mod ledger;
+mod metrics;
 mod plugin;
 mod prices;
 mod streams;
@@ -27,6 +29,8 @@ use sluice_gateway::{
     invoice_limits::InvoiceLimits,
     ledger::{LedgerDb, SettlementProof},
     lightning::TestWallet,
+    limits::LimitsConfig,
+    metrics::Metrics,
     server::Gateway,
 };
 use tempfile::TempDir;
@@ -41,6 +45,7 @@ const MIB: usize = 1 << 20;
 /// A gateway that sells uploads of 2 MB for 100 sat.
 struct World {
     gateway: Gateway,
+    metrics: Arc<Metrics>,
     wallet: Arc<TestWallet>,
     ledger: Arc<dyn LedgerDb>,
     behind: Behind,
@@ -81,12 +86,14 @@ impl World {
             network: Network::TestWallet,
             invoice_expiry: Duration::from_secs(600),
             invoice_limits: InvoiceLimits::default(),
+            limits: LimitsConfig::default(),
             settlement: SettlementProof::Preimage,
             shutdown_timeout: Duration::from_secs(5),
         };
         change(&mut config);
-        let gateway = Gateway::start(config, wallet.clone(), ledger.clone()).await.unwrap();
-        Self { gateway, wallet, ledger, behind, folder }
+        let metrics = Arc::<Metrics>::default();
+        let gateway = Gateway::start(config, wallet.clone(), ledger.clone(), metrics.clone()).await.unwrap();
+        Self { gateway, metrics, wallet, ledger, behind, folder }
     }
 
     async fn send(&self, request: Request) -> Reply {
@@ -121,6 +128,7 @@ fn media(upstream: &str) -> ServiceConfig {
         access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
         price: Price::Flat(100),
         forward_credential: true,
+        rate_limits: Vec::new(),
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }
@@ -404,10 +412,11 @@ async fn a_taken_address_is_an_error_and_no_panic() {
         network: Network::TestWallet,
         invoice_expiry: Duration::from_secs(600),
         invoice_limits: InvoiceLimits::default(),
+        limits: LimitsConfig::default(),
         settlement: SettlementProof::Preimage,
         shutdown_timeout: Duration::from_secs(1),
     };
-    let error = Gateway::start(config, world.wallet.clone(), world.ledger.clone()).await.err().unwrap();
+    let error = Gateway::start(config, world.wallet.clone(), world.ledger.clone(), Arc::default()).await.err().unwrap();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
     world.gateway.stop().await;
 }
