@@ -7,8 +7,10 @@ mod older;
 mod page;
 mod postgres;
 mod quota;
+mod rows;
 mod search;
 mod sqlite;
+mod statements;
 
 use std::{io, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 

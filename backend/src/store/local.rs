@@ -360,7 +360,7 @@ mod tests {
         for len in [BLOCK_LEN - 1, BLOCK_LEN, direct, direct + 1, direct + BLOCK_LEN, direct + 2 * BLOCK_LEN + 4_097] {
             for piece in [65_568, BLOCK_LEN + 512] {
                 let key = StoreKey::random();
-                let mut writer = store.create(&key).await.unwrap();
+                let mut writer = store.create(&key, len as u64).await.unwrap();
                 for piece in bytes[..len].chunks(piece) {
                     writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
                 }

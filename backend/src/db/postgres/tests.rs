@@ -9,9 +9,12 @@ use sluice_testing::postgres;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Row};
 
 use super::*;
-use crate::db::contract::{
-    database_tests,
-    fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, token, upload},
+use crate::db::{
+    contract::{
+        database_tests,
+        fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, token, upload},
+    },
+    statements,
 };
 
 database_tests!(empty());
@@ -174,12 +177,12 @@ async fn every_query_finds_its_rows_by_an_index() {
         search::SEARCH,
         search::SEARCH_NEWEST,
         search::SEARCH_ALL,
-        uploads::COUNT,
-        uploads::STORED_WITH,
+        statements::COUNT,
+        statements::STORED_WITH,
         uploads::ENDED_OF_PAYMENT,
         uploads::ENDED,
         uploads::DISCARDED,
-        uploads::GIVE_BACK_IF_CHARGED,
+        statements::GIVE_BACK_IF_CHARGED,
     ] {
         let parameters =
             (1..).take_while(|n| sql.contains(&format!("${n}"))).map(|_| "NULL").collect::<Vec<_>>().join(", ");

@@ -15,7 +15,12 @@ use super::{media, rows};
 use crate::{
     db::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
-        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant, older::Older,
+        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+        older::Older,
+        statements::{
+            BEGIN, COUNT, DISCARD, DISCARD_PENDING, GIVE_BACK, GIVE_BACK_IF_CHARGED, HOLD, HOLD_COUNTER, KEEP, PENDING,
+            SPEND, STORED_WITH,
+        },
     },
     store::StoreKind,
 };
@@ -24,18 +29,6 @@ use crate::{
 const LOCK_PAYMENT: i32 = 0x736c_7531;
 const LOCK_CONTENT: i32 = 0x736c_7532;
 const LOCK_OWNER: i32 = 0x736c_7533;
-
-/// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
-pub(super) const COUNT: &str = "\
-SELECT count(*) FILTER (WHERE stored_at IS NOT NULL) AS spent,
-  count(*) FILTER (WHERE stored_at IS NULL AND lease_until > $3) AS held
-FROM paid_upload_counter AS counter JOIN paid_upload USING (content_id) LEFT JOIN content ON content.id = content_id
-WHERE counter.payment_hash = $1 AND counter_id = $2";
-
-/// Parameters: payment hash, credential hash.
-pub(super) const STORED_WITH: &str = "\
-SELECT * FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL
-ORDER BY stored_at DESC, content_id DESC LIMIT 100";
 
 /// Parameters: payment hash, now.
 pub(super) const ENDED_OF_PAYMENT: &str = "\
@@ -50,13 +43,6 @@ SELECT id FROM content WHERE state = 'pending' AND lease_until <= $1 ORDER BY id
 /// Parameters: store, content id, limit. What sphinx-meme stored is in whichever store is configured.
 pub(super) const DISCARDED: &str = "\
 SELECT * FROM content WHERE state = 'discarded' AND store IN ($1, 'legacy') AND id > $2 ORDER BY id LIMIT $3";
-
-/// Parameters: content id, muid, owner. Deletes the held use if its token was charged for the owner's content before.
-pub(super) const GIVE_BACK_IF_CHARGED: &str = "\
-DELETE FROM paid_upload AS held WHERE content_id = $1 AND EXISTS (
-  SELECT 1 FROM paid_upload AS spent
-  WHERE spent.payment_hash = held.payment_hash AND spent.credential_hash = held.credential_hash AND spent.muid = $2
-    AND spent.owner_pub_key = $3 AND spent.stored_at IS NOT NULL)";
 
 /// Waits until nobody else has the lock of `name`, and holds it until the transaction ends.
 async fn lock(tx: &mut PgConnection, what: i32, name: &str) -> Result<(), sqlx::Error> {
@@ -90,9 +76,7 @@ pub(super) async fn begin(
         }
     }
     let sealing = upload.sealing.as_ref();
-    const INSERT: &str = "INSERT INTO content (state, store, store_key, sealed, nonce, key_fingerprint, lease_until, \
-        created) VALUES ('pending', $1, $2, $3, $4, $5, $6, $7) RETURNING id";
-    let content = sqlx::query_scalar(INSERT)
+    let content = sqlx::query_scalar(BEGIN)
         .bind(upload.store.name())
         .bind(upload.store_key.as_str())
         .bind(sealing.is_some())
@@ -115,17 +99,15 @@ async fn hold(
     paid: &PaidUse,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO paid_upload (content_id, payment_hash, credential_hash, begun_at) VALUES ($1, $2, $3, $4)",
-    )
-    .bind(content.0)
-    .bind(paid.payment_hash.to_string())
-    .bind(hex::encode(paid.credential_hash))
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(HOLD)
+        .bind(content.0)
+        .bind(paid.payment_hash.to_string())
+        .bind(hex::encode(paid.credential_hash))
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
     for counter in &paid.counters {
-        sqlx::query("INSERT INTO paid_upload_counter (payment_hash, counter_id, content_id) VALUES ($1, $2, $3)")
+        sqlx::query(HOLD_COUNTER)
             .bind(paid.payment_hash.to_string())
             .bind(hex::encode(counter.id))
             .bind(content.0)
@@ -184,7 +166,7 @@ pub(super) async fn finish_variant(
 
 /// How the copy of an upload is sealed that is still pending.
 pub(super) async fn pending(db: &mut PgConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
-    let pending = sqlx::query("SELECT * FROM content WHERE id = $1 AND state = 'pending'").bind(content.0);
+    let pending = sqlx::query(PENDING).bind(content.0);
     let pending = pending.fetch_optional(db).await?.ok_or(CommitError::LeaseLost)?;
     Ok(rows::sealing(&pending)?)
 }
@@ -215,8 +197,6 @@ async fn keep_one(
     if let Some(older) = older.copy() {
         discard(tx, older.id).await?;
     }
-    const KEEP: &str = "UPDATE content SET state = 'stored', muid = $2, variant = $3, size = $4, lease_until = NULL \
-        WHERE id = $1";
     sqlx::query(KEEP)
         .bind(new.0)
         .bind(muid.to_string())
@@ -244,34 +224,28 @@ async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateT
     let muid = upload.muid.to_string();
     let owner = upload.media.owner.as_str();
     sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
-    sqlx::query(
-        "UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5 WHERE content_id = $1",
-    )
-    .bind(upload.content.0)
-    .bind(now)
-    .bind(&muid)
-    .bind(rows::integer(upload.size)?)
-    .bind(owner)
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
-}
-
-/// Marks a copy for removal.
-async fn discard(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = $1")
-        .bind(content.0)
+    sqlx::query(SPEND)
+        .bind(upload.content.0)
+        .bind(now)
+        .bind(&muid)
+        .bind(rows::integer(upload.size)?)
+        .bind(owner)
         .execute(&mut *tx)
         .await?;
     Ok(())
 }
 
+/// Marks a copy for removal.
+async fn discard(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
+    sqlx::query(DISCARD).bind(content.0).execute(&mut *tx).await?;
+    Ok(())
+}
+
 /// Ends a pending upload: gives its use back and marks its copy for removal. On any other row: nothing.
 pub(super) async fn discard_pending(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
-    let ended =
-        sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = $1 AND state = 'pending'");
+    let ended = sqlx::query(DISCARD_PENDING);
     if ended.bind(content.0).execute(&mut *tx).await?.rows_affected() > 0 {
-        let held = sqlx::query("DELETE FROM paid_upload WHERE content_id = $1 AND stored_at IS NULL");
+        let held = sqlx::query(GIVE_BACK);
         held.bind(content.0).execute(&mut *tx).await?;
     }
     Ok(())
