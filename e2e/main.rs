@@ -21,6 +21,7 @@ mod paid_upload;
 mod payments;
 mod prices;
 mod reload;
+mod revocation;
 mod s3;
 mod single_use;
 mod store_failures;

@@ -7,6 +7,7 @@ pub mod db;
 pub mod download;
 pub mod error;
 pub mod keys;
+pub mod ledger;
 pub mod legacy;
 pub mod login;
 pub mod openapi;

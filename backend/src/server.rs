@@ -129,6 +129,7 @@ impl Server {
     /// A PostgreSQL database may be away: then all requests but `/ping` are answered 503 until it is there. What is wrong
     /// with it then is logged, and ends the server.
     pub async fn start(config: BackendConfig, shutdown: CancellationToken) -> Result<Running, StartError> {
+        config.ledger.check()?;
         let database = match open_database(&config).await {
             Err(error) if error.is_away() && matches!(config.database, DatabaseConfig::Postgres(_)) => {
                 tracing::warn!(%error, "the database cannot be reached; waiting for it, and answering 503 meanwhile");

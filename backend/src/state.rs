@@ -12,6 +12,7 @@ use crate::{
     config::{BackendConfig, DatabaseConfig},
     db::{Content, Database},
     keys,
+    ledger::Ledger,
     legacy::{self, LegacyError},
     login::Challenges,
     pictures::Pictures,
@@ -60,6 +61,8 @@ pub struct App {
     pub accepted: Arc<ArcSwap<Accepted>>,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// Says which of them are revoked.
+    pub ledger: Ledger,
     /// The nodes that may add templates; none: any that is logged in and may write.
     pub template_uploaders: Option<Vec<NodeKey>>,
     /// Makes thumbnails.
@@ -71,7 +74,7 @@ pub struct App {
 }
 
 impl App {
-    /// What the routes of a server with this configuration work on.
+    /// What the routes of a server with this configuration work on. Must be called in a tokio runtime.
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
         let sealing_key = config.store.encryption_key().map(keys::sealing_key);
         let seals_with = sealing_key.clone().filter(|_| config.store.seals());
@@ -86,6 +89,7 @@ impl App {
             free_uploads: config.free_uploads,
             accepted: Arc::new(ArcSwap::from_pointee(Accepted::new(config))),
             network: config.network,
+            ledger: Ledger::follow(&config.ledger),
             template_uploaders: config.template_uploaders.clone(),
             pictures: Pictures::default(),
             podcasts: PodcastIndex::new(config.podcast_index.clone()),

@@ -15,11 +15,13 @@ use std::{
 use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
+    ledger::LedgerConfig,
     server::StartError as BackendError,
     store::{S3Config, S3Timeouts},
 };
 use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
 use sluice_gateway::{
+    admin::api::Api,
     config::GatewayConfig,
     ledger::key_use::{self, KeyUseError},
     lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
@@ -37,10 +39,10 @@ use self::{
     reload::Started,
 };
 use crate::{
-    config::{ConfigError, Invalid, Parts, S3Settings, Settings, StorageMode},
+    config::{ConfigError, DatabaseUrl, Invalid, Parts, S3Settings, Settings, StorageMode},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
-    keys::{self, KeyError},
+    keys::{self, KeyError, admin_token},
     lightning::{self, Found, NodeError},
 };
 
@@ -254,6 +256,10 @@ pub(crate) fn backend_config(
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
         database: settings.backend_database_config()?,
+        ledger: match settings.gateway_database() {
+            DatabaseUrl::Sqlite(path) => LedgerConfig::Sqlite { path },
+            DatabaseUrl::Postgres(url) => LedgerConfig::Postgres { url },
+        },
         store: store_config(settings)?,
         free_uploads: FreeUploads {
             restricted: backend.restrict_upload_size,
@@ -368,8 +374,11 @@ impl Servers {
             };
             let watch = NodeWatch::start(Arc::clone(&node), config.network);
             let metrics = Arc::<Metrics>::default();
-            self.admin = Some(AdminServer::new(config.admin_listen, wallet, watch, Arc::clone(&metrics)));
-            paid_through = Some((config, node, ledger, metrics));
+            let token = admin_token::read_or_make(&settings.data_dir)?;
+            let api = Api::new(token, Arc::clone(&ledger), watch.health(), wallet.is_some(), config.network);
+            let (api, counted) = (Arc::new(api), Arc::clone(&metrics));
+            self.admin = Some(AdminServer::new(config.admin_listen, wallet, watch, counted, Arc::clone(&api)));
+            paid_through = Some((config, node, ledger, metrics, api));
         }
         if let Some(config) = backend {
             if let DatabaseConfig::Sqlite { path } = &config.database {
@@ -379,11 +388,13 @@ impl Servers {
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
         }
-        if let Some((mut config, node, ledger, metrics)) = paid_through {
+        if let Some((mut config, node, ledger, metrics, api)) = paid_through {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
             let admin = self.admin.as_ref().map(|admin| admin.router.clone());
             let beside = Beside { admin, upgrade: self.data_dir.as_ref().and_then(DataDir::upgrade) };
+            api.configured(&config);
+            started.api = Some(api);
             // All that could fail is done.
             self.data_dir.iter().for_each(DataDir::ask);
             self.gateway = Some(Gateway::start(config, node, ledger, metrics, beside).await?);

@@ -14,4 +14,5 @@ pub mod muid;
 pub mod network;
 pub mod problem;
 pub mod request_id;
+pub mod revocation;
 pub mod secret;

@@ -25,6 +25,7 @@ use sluice_common::{
     l402::{LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
     problem::Problem,
+    revocation::{NotKnown, RevocationWatch, revoked_problem},
 };
 
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     connections::Watch,
     cors,
     drain::Drains,
-    ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
+    ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
     limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome},
@@ -54,6 +55,7 @@ const GRPC_INTERNAL: u8 = 13;
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
     paywall: Paywall,
+    revoked: Arc<RevocationWatch>,
     settlement: SettlementCheck,
     node: Arc<dyn LightningNode>,
     ledger: Arc<dyn LedgerDb>,
@@ -121,7 +123,9 @@ impl Gate {
     ) -> Result<(Self, BookKeeper), GateError> {
         check_offers(&config.offers, config.invoice_expiry)?;
         let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
+        let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
         let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
+        let keys = config.master_keys.clone();
         let paywall = Paywall::new(
             config.offers,
             config.master_keys,
@@ -135,9 +139,9 @@ impl Gate {
                 let invoices = paywall.invoices();
                 move |payment_hash| invoices.settled(payment_hash)
             });
-        let settlement = SettlementCheck::new(proof, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
         let counted = Arc::new(Limits::new());
-        Ok((Self { paywall, settlement, node, ledger, books, drains, limits, counted, metrics }, book_keeper))
+        Ok((Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics }, book_keeper))
     }
 
     /// A gate with another configuration in the place of this one, for the requests that begin from now on: paid through
@@ -146,15 +150,16 @@ impl Gate {
     pub fn with_config(&self, config: PaywallConfig) -> Result<Self, GateError> {
         check_offers(&config.offers, config.invoice_expiry)?;
         let (sold, proof, drained) = (sold(&config), config.settlement, drained_bytes(&config.offers));
-        let limits = config.limits.clone();
+        let (limits, keys) = (config.limits.clone(), config.master_keys.clone());
         let paywall = self.paywall.with_config(config)?;
         self.drains.configure(drained);
         self.books.sells(sold);
         let (node, ledger, books) = (Arc::clone(&self.node), Arc::clone(&self.ledger), Arc::clone(&self.books));
-        let settlement = SettlementCheck::new(proof, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
         let (drains, counted, metrics) =
             (Arc::clone(&self.drains), Arc::clone(&self.counted), Arc::clone(&self.metrics));
-        Ok(Self { paywall, settlement, node, ledger, books, drains, limits, counted, metrics })
+        let revoked = Arc::clone(&self.revoked);
+        Ok(Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics })
     }
 
     /// Lets a request through, or answers it; true: it is answered.
@@ -423,9 +428,13 @@ impl Gate {
         }
     }
 
-    /// Asks for the proof of payment that is configured, and notes the use of the token. Nothing where nothing costs.
+    /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
+    /// Nothing where nothing costs.
     async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
         let Some(permit) = &forward.permit else { return Ok(()) };
+        if self.revoked.has(permit.token(), now).await.map_err(not_known)? {
+            return Err(revoked_problem().into());
+        }
         let service = &self.paywall.offer(forward.service).terms.name;
         self.settlement.confirm(permit, service).await.map_err(unproven)?;
         self.paywall.settled(permit.token().payment_hash());
@@ -534,6 +543,14 @@ fn unproven(unproven: Unproven) -> Answer {
 /// as slowly as they like, and be as many as they like.
 fn is_upload(session: &mut Session) -> bool {
     !is_grpc(&session.req_header().headers) && !session.is_upgrade_req() && !session.as_downstream_mut().is_body_empty()
+}
+
+/// What a token is answered while it is not known whether it is revoked.
+fn not_known(error: NotKnown) -> Answer {
+    tracing::error!(%error, "no token is taken");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
+        .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
+    Answer::from(problem).retry_after(RETRY_AFTER)
 }
 
 /// What of a request decides.

@@ -31,7 +31,10 @@ pub use self::{
     service_settings::{
         Addresses, Fallback, HeaderSource, PriceSettings, RewriteSettings, ServiceSettings, StepSettings,
     },
-    settings::{BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, Settings, StorageMode},
+    settings::{
+        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, Settings, StorageMode,
+        reachable,
+    },
     values::{DatabaseUrl, DatabaseUrlError, KeySource},
 };
 use crate::logging::LogLevel;

@@ -95,6 +95,9 @@ pub struct MasterKeySettings {
     /// From when on it makes tokens.
     #[serde(default = "always", with = "time::serde::rfc3339")]
     pub mints_from: OffsetDateTime,
+    /// Whether it has leaked: then it makes none, and its tokens need their payment in the ledger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
 }
 
 fn always() -> OffsetDateTime {
@@ -301,7 +304,7 @@ impl Settings {
     /// The master keys.
     pub fn master_keys(&self) -> Vec<MasterKeySettings> {
         if self.l402.master_keys.is_empty() {
-            return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always() }];
+            return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always(), retired: false }];
         }
         self.l402.master_keys.clone()
     }
@@ -429,7 +432,7 @@ impl Settings {
 }
 
 /// The address by which a server on this machine that listens on `address` is reached.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback: IpAddr = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -9,7 +9,7 @@ use sluice_backend::{
     server::{Reloader, Server},
 };
 use sluice_gateway::{
-    admin::{self, Admin},
+    admin::{self, Admin, api::Api},
     lightning::{NodeWatch, TestWallet},
     metrics::Metrics,
 };
@@ -65,9 +65,10 @@ impl AdminServer {
         wallet: Option<Arc<TestWallet>>,
         watch: NodeWatch,
         metrics: Arc<Metrics>,
+        api: Arc<Api>,
     ) -> Self {
         let (ready, is_ready) = watch::channel(false);
-        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet, metrics });
+        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet, metrics, api: Some(api) });
         Self { address, ready, router, _watch: watch }
     }
 }

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use sluice_backend::config::BackendConfig;
 use sluice_common::{network::Network, secret::Secret};
-use sluice_gateway::ledger::{LedgerDb, key_use};
+use sluice_gateway::{
+    admin::api::Api,
+    ledger::{LedgerDb, key_use},
+};
 
 use super::{Reread, RunError, Servers, gateway_config};
 use crate::{
@@ -47,6 +50,7 @@ pub(super) struct Started {
     pub(super) backend_listen: SocketAddr,
     pub(super) ledger: Option<Arc<dyn LedgerDb>>,
     pub(super) wallet_key: Option<Secret<[u8; 32]>>,
+    pub(super) api: Option<Arc<Api>>,
     backend: Option<BackendConfig>,
 }
 
@@ -55,7 +59,7 @@ impl Started {
     pub(super) fn new(parts: Parts, network: Network, backend: Option<BackendConfig>) -> Self {
         let settings = Settings::default();
         let backend_listen = settings.backend.listen;
-        Self { parts, network, settings, backend_listen, ledger: None, wallet_key: None, backend }
+        Self { parts, network, settings, backend_listen, ledger: None, wallet_key: None, api: None, backend }
     }
 }
 
@@ -95,7 +99,11 @@ impl Servers {
             backend.reloader.reload(&config).await?;
         }
         if let Some((gateway, config)) = gateway {
+            let told = config.clone();
             gateway.reload(config).await?;
+            if let Some(api) = &started.api {
+                api.configured(&told);
+            }
         }
         for setting in needs_restart {
             tracing::warn!(setting, "changed, but needs a restart: it stays as it was");

@@ -13,6 +13,7 @@ mod metrics;
 mod plugin;
 mod prices;
 mod reload;
+mod revoked;
 mod slow;
 mod streams;
 mod tls;
