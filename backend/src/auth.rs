@@ -147,9 +147,10 @@ pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
 /// The request's genuine token, perhaps expired, but not revoked; none if it has no credential.
 pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
-    let token = l402::verify(&credential, &app.master_keys, app.network, &app.terms)?;
-    let is_retired = app.master_keys.is_retired(&token.token_id());
-    app.ledger.take(&token, is_retired, &app.terms.name, app.network, unix_now()).await?;
+    let accepted = app.accepted.load_full();
+    let token = l402::verify(&credential, &accepted.master_keys, app.network, &accepted.terms)?;
+    let is_retired = accepted.master_keys.is_retired(&token.token_id());
+    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network, unix_now()).await?;
     Ok(Some(token))
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use sluice_common::{
     keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network,
 };
@@ -23,6 +24,21 @@ use crate::{
     },
 };
 
+/// What credentials are checked against. A reload changes it.
+pub struct Accepted {
+    /// What they may allow.
+    pub terms: ServiceTerms,
+    /// What they were minted under.
+    pub master_keys: MasterKeys,
+}
+
+impl Accepted {
+    /// What a server with this configuration accepts.
+    pub fn new(config: &BackendConfig) -> Self {
+        Self { terms: config.terms.clone(), master_keys: config.master_keys.clone() }
+    }
+}
+
 /// What every route has at hand.
 pub struct App {
     /// The rows.
@@ -41,10 +57,8 @@ pub struct App {
     pub host: String,
     /// The limits of the upload routes that cost nothing.
     pub free_uploads: FreeUploads,
-    /// What credentials are checked against.
-    pub terms: ServiceTerms,
-    /// What credentials were minted under.
-    pub master_keys: MasterKeys,
+    /// What credentials are checked against, now.
+    pub accepted: Arc<ArcSwap<Accepted>>,
     /// The network that credentials were paid on.
     pub network: Network,
     /// Says which of them are revoked.
@@ -73,8 +87,7 @@ impl App {
             challenges: Challenges::new(&config.jwt_key),
             host: config.host.clone(),
             free_uploads: config.free_uploads,
-            terms: config.terms.clone(),
-            master_keys: config.master_keys.clone(),
+            accepted: Arc::new(ArcSwap::from_pointee(Accepted::new(config))),
             network: config.network,
             ledger: Ledger::follow(&config.ledger),
             template_uploaders: config.template_uploaders.clone(),
@@ -94,7 +107,7 @@ impl App {
 
     /// The bounds on reading what is left of a body that was answered early.
     pub fn drains(&self) -> Drains {
-        drains(&self.terms, self.free_uploads)
+        drains(&self.accepted.load().terms, self.free_uploads)
     }
 }
 

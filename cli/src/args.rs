@@ -149,7 +149,7 @@ fn positive(text: &str) -> Result<NonZeroU64, InvalidFlag> {
 }
 
 /// What a command says of the configuration.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConfigArgs {
     /// The file, if any.
     pub file: Option<PathBuf>,

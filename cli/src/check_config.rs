@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use sluice_gateway::tls::CertificateError;
+
 use crate::{
     config::{Invalid, Settings},
     keys::{self, KeyError},
@@ -17,6 +19,9 @@ pub enum CheckError {
     /// A key is not what it should be.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The TLS certificate.
+    #[error("[gateway] tls_certificate, tls_key: {0}")]
+    Certificate(#[from] CertificateError),
     /// The Lightning node's settings or files.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -32,6 +37,7 @@ pub enum CheckError {
 /// would mean the same, but for keys that stand in it, which show as `[redacted]`.
 pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
     settings.services()?;
+    settings.gateway.tls()?;
     if !settings.lightning.is_wallet() {
         lightning::lnd_config(settings)?;
     }

@@ -51,10 +51,10 @@ fn main() -> ExitCode {
 
 fn serve(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
     let parts = args.parts;
-    let settings = load(args, log_level)?;
+    let settings = load(args.clone(), log_level)?;
     logging::init(settings.log.level, settings.log.format);
     let runtime = Runtime::new()?;
-    let done = runtime.block_on(server::run(settings, parts));
+    let done = runtime.block_on(server::run(settings, parts, &|| load(args.clone(), log_level)));
     // Who was told to hurry does not wait for tasks either.
     runtime.shutdown_background();
     Ok(done?)

@@ -4,6 +4,7 @@ pub mod form;
 mod process;
 pub mod raw;
 pub mod rows;
+pub mod slow;
 
 use std::{
     ffi::OsStr,
@@ -204,6 +205,13 @@ impl Sluice {
         let log = self.log_path();
         for (_, process) in self.processes.iter_mut().rev() {
             process.take().unwrap().stop(&log).await;
+        }
+    }
+
+    /// Sends a signal, by its name, to all its processes.
+    pub async fn signal(&self, name: &str) {
+        for (_, process) in &self.processes {
+            process.as_ref().unwrap().signal(name).await;
         }
     }
 

@@ -27,7 +27,7 @@ use sluice_common::{
 
 use crate::{
     answer::Answer,
-    config::{ConfigError, PaywallConfig, check_offers},
+    config::{ConfigError, Offer, PaywallConfig, check_offers},
     cors,
     drain::Drains,
     ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
@@ -50,11 +50,13 @@ const GRPC_INTERNAL: u8 = 13;
 
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
-    paywall: Arc<Paywall>,
+    paywall: Paywall,
     revoked: Arc<RevocationWatch>,
     settlement: SettlementCheck,
+    node: Arc<dyn LightningNode>,
+    ledger: Arc<dyn LedgerDb>,
     books: Arc<Books>,
-    drains: Drains,
+    drains: Arc<Drains>,
     limits: LimitsConfig,
     counted: Arc<Limits>,
     metrics: Arc<Metrics>,
@@ -109,31 +111,44 @@ impl Gate {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, BookKeeper), GateError> {
         check_offers(&config.offers, config.invoice_expiry)?;
-        let largest_mb = config.offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
-        let drains = Drains::new(drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB)));
-        let sold = Sold {
-            keys: config.master_keys.clone(),
-            services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
-            network: config.network,
-        };
         let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
         let keys = config.master_keys.clone();
-        let paywall = Arc::new(Paywall::new(
+        let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
+        let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
+        let paywall = Paywall::new(
             config.offers,
             config.master_keys,
             config.network,
             Arc::clone(&node),
             config.invoice_expiry,
             config.invoice_limits,
-        )?);
+        )?;
         let (book_keeper, books) =
             BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, Arc::clone(&metrics), {
-                let paywall = Arc::clone(&paywall);
-                move |payment_hash| paywall.settled(payment_hash)
+                let invoices = paywall.invoices();
+                move |payment_hash| invoices.settled(payment_hash)
             });
-        let settlement = SettlementCheck::new(config.settlement, keys, ledger, node, Arc::clone(&books));
-        let (limits, counted) = (config.limits, Arc::new(Limits::new()));
-        Ok((Self { paywall, revoked, settlement, books, drains, limits, counted, metrics }, book_keeper))
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let counted = Arc::new(Limits::new());
+        Ok((Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics }, book_keeper))
+    }
+
+    /// A gate with another configuration in the place of this one, for the requests that begin from now on: paid through
+    /// the same node, on the same network, into the same ledger, with all that this one counts and remembers. Nothing
+    /// changes if it fails.
+    pub fn with_config(&self, config: PaywallConfig) -> Result<Self, GateError> {
+        check_offers(&config.offers, config.invoice_expiry)?;
+        let (sold, proof, drained) = (sold(&config), config.settlement, drained_bytes(&config.offers));
+        let (limits, keys) = (config.limits.clone(), config.master_keys.clone());
+        let paywall = self.paywall.with_config(config)?;
+        self.drains.configure(drained);
+        self.books.sells(sold);
+        let (node, ledger, books) = (Arc::clone(&self.node), Arc::clone(&self.ledger), Arc::clone(&self.books));
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let revoked = Arc::clone(&self.revoked);
+        let (drains, counted, metrics) =
+            (Arc::clone(&self.drains), Arc::clone(&self.counted), Arc::clone(&self.metrics));
+        Ok(Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics })
     }
 
     /// Lets a request through, or answers it; true: it is answered.
@@ -298,7 +313,7 @@ impl Gate {
     }
 
     /// Where a request comes from. Those of which it is not known are one client.
-    fn client(&self, session: &Session) -> Client {
+    pub(crate) fn client(&self, session: &Session) -> Client {
         let address = session.client_addr().and_then(|address| address.as_inet());
         let peer: IpAddr = address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip);
         let over_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
@@ -374,6 +389,21 @@ impl Gate {
         };
         Challenged::Answer(answer)
     }
+}
+
+/// What is sold, as far as a settlement shows it.
+fn sold(config: &PaywallConfig) -> Sold {
+    Sold {
+        keys: config.master_keys.clone(),
+        services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
+        network: config.network,
+    }
+}
+
+/// How many bytes are read on after an early answer.
+fn drained_bytes(offers: &[Offer]) -> u64 {
+    let largest_mb = offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
+    drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB))
 }
 
 /// What a failed request is answered with; none where nobody is left to answer.

@@ -28,6 +28,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use self::{body::BodyBytes, pipeline::Pipeline};
 pub use self::{error::UploadError, fields::read_change};
@@ -113,7 +114,8 @@ impl Uploads {
         self.check_quota(&order.owner, body.size_hint().exact()).await?;
         let (answer, answered) = oneshot::channel();
         let uploads = Arc::clone(self);
-        self.running.spawn(async move { uploads.run(order, boundary, body, answer).await });
+        // With the id of its request in what it logs.
+        self.running.spawn(async move { uploads.run(order, boundary, body, answer).await }.in_current_span());
         answered.await.unwrap_or(Err(UploadError::Interrupted))
     }
 

@@ -12,6 +12,7 @@ mod services;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroU64},
+    num::{NonZeroU16, NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -110,6 +110,18 @@ pub struct GatewaySettings {
     pub listen: SocketAddr,
     /// Where it listens for whoever runs it.
     pub admin_listen: SocketAddr,
+    /// Where it listens for everyone, by TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<SocketAddr>,
+    /// The certificate and its chain there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// To which port clients are sent that come without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https_port: Option<NonZeroU16>,
     /// Its database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
@@ -217,6 +229,10 @@ impl Default for GatewaySettings {
         Self {
             listen: loopback(8081),
             admin_listen: loopback(8082),
+            tls_listen: None,
+            tls_certificate: None,
+            tls_key: None,
+            https_port: None,
             database_url: None,
             invoices_per_minute: all.per_minute,
             invoice_burst: all.burst,

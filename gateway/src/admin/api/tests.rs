@@ -64,6 +64,8 @@ fn config(keys: MasterKeys) -> GatewayConfig {
     GatewayConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_listen: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
+        https_port: None,
         services: vec![ServiceConfig { offer, upstream: UpstreamConfig::new(&["127.0.0.1:8083"]).unwrap() }],
         master_keys: keys,
         network: Network::Regtest,
