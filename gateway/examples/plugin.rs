@@ -113,6 +113,7 @@ pub async fn plugged(
         price: Price::Flat(10),
         forward_credential: false,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
     };
     let config = PaywallConfig {
         offers: vec![offer],

@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{StatusCode, header::HOST};
+use http::{
+    StatusCode,
+    header::{CONTENT_LENGTH, HOST},
+};
 use pingora::{
     Error,
     ErrorSource::{Downstream, Upstream},
@@ -28,12 +31,13 @@ use sluice_common::{
 use crate::{
     answer::Answer,
     config::{ConfigError, Offer, PaywallConfig, check_offers},
+    connections::Watch,
     cors,
     drain::Drains,
     ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
-    limits::{Asker, Client, ClientNetwork, Limited, Limits, LimitsConfig},
-    metrics::{Metrics, Outcome},
+    limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
+    metrics::{Limit, Metrics, Outcome},
     paywall::{
         Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId,
         too_large_problem,
@@ -71,6 +75,13 @@ pub struct Visit {
     /// A body to send in the place of the one from behind.
     replacement: Option<Bytes>,
     record: Record,
+    upload: Option<TokenUpload>,
+    free_upload: Option<FreeUpload>,
+    /// What a body ran into while it came.
+    limited: Option<Limited>,
+    /// Of a body that must come fast enough.
+    pace: Option<Pace>,
+    watch: Option<Arc<Watch>>,
 }
 
 /// Why there is no gate.
@@ -154,10 +165,15 @@ impl Gate {
     /// Lets a request through, or answers it; true: it is answered.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         let client = self.client(session);
-        let admitted = self.admit(session, &client, &mut visit.record).await;
+        let watch = Watch::of_head();
+        let admitted = self.admit(session, &client, visit).await;
         visit.client = Some(client);
         match admitted {
             Ok(forward) => {
+                if is_upload(session) {
+                    visit.pace = Some(Pace::new(Instant::now()));
+                    visit.watch = watch.inspect(|watch| watch.body_came());
+                }
                 visit.record.outcome = Some(if forward.permit.is_some() { Outcome::Paid } else { Outcome::Free });
                 visit.forward = Some(forward);
                 Ok(false)
@@ -192,7 +208,25 @@ impl Gate {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        visit.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let bytes = body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        visit.body_bytes += bytes;
+        if let Some(upload) = &mut visit.upload {
+            upload.came(bytes);
+        }
+        let free = visit.free_upload.as_mut().map_or(Ok(()), |upload| upload.came(bytes, Instant::now()));
+        if let Err(limited) = free
+            && !is_answered(session)
+        {
+            self.metrics.limit(limited.into());
+            visit.limited = Some(limited);
+            return Err(Error::explain(HTTPStatus(429), "more than a day has for nothing"));
+        }
+        visit.watch.iter().for_each(|watch| if end_of_stream { watch.body_ended() } else { watch.body_came() });
+        let is_kept = |pace: &mut Pace| pace.is_kept(bytes, Instant::now(), &self.limits.slow);
+        if !end_of_stream && !is_answered(session) && !visit.pace.as_mut().is_none_or(is_kept) {
+            self.metrics.limit(Limit::SlowBody);
+            return Err(Error::explain(HTTPStatus(408), "the body came too slowly"));
+        }
         // What an upgraded connection carries is no upload.
         let max = visit.forward.as_ref().and_then(Forward::max_body_bytes).filter(|_| !session.was_upgraded());
         match max {
@@ -212,6 +246,15 @@ impl Gate {
         visit: &mut Visit,
     ) -> Result<()> {
         visit.record.status_behind = response.status.as_u16();
+        // Who has answered bounds what it still reads.
+        visit.watch.iter().filter(|_| !response.status.is_informational()).for_each(|watch| watch.body_ended());
+        if let Some(upload) = visit.upload.as_mut().filter(|_| !response.status.is_informational()) {
+            upload.answered();
+            // What fails behind is not the client's.
+            if response.status.is_success() || response.status.is_server_error() {
+                upload.needs_no_count();
+            }
+        }
         if let Some(answer) = self.instead(session, response, visit).await {
             visit.record.answered(&answer);
             *response = answer.header()?;
@@ -232,6 +275,12 @@ impl Gate {
     /// Says what went wrong to who is still there to hear it.
     pub async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> FailToProxy {
         visit.record.failed(*error.esource() == Downstream);
+        visit.watch.iter().for_each(|watch| watch.body_ended());
+        if let Some(upload) = &mut visit.upload
+            && *error.esource() == Upstream
+        {
+            upload.needs_no_count();
+        }
         let answer = failure(error, visit, session.get_read_timeout()).filter(|_| !is_answered(session));
         let error_code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
         if let Some(answer) = &answer {
@@ -252,14 +301,19 @@ impl Gate {
         visit.record.count(&self.metrics, status, visit.body_bytes, is_paid);
     }
 
+    /// What bounds clients, as configured.
+    pub(crate) fn limits(&self) -> &LimitsConfig {
+        &self.limits
+    }
+
     /// Answers a request, and reads on within bounds.
     pub(crate) async fn answer(&self, answer: &Answer, session: &mut Session) -> Result<()> {
         answer.write(session, &self.drains, self.client(session).network()).await
     }
 
     /// What becomes of the request: forwarded, or an answer of our own.
-    async fn admit(&self, session: &mut Session, client: &Client, record: &mut Record) -> Result<Forward, Answer> {
-        let is_grpc = is_grpc(&session.req_header().headers);
+    async fn admit(&self, session: &mut Session, client: &Client, visit: &mut Visit) -> Result<Forward, Answer> {
+        let (is_grpc, is_upload) = (is_grpc(&session.req_header().headers), is_upload(session));
         self.limits.check(client).map_err(|limited| self.limited(limited, is_grpc))?;
         normalise_target(session.req_header_mut())?;
         let request = session.req_header();
@@ -269,7 +323,7 @@ impl Gate {
         let (now, began) = (unix_now(), Instant::now());
         let asked = asked(request);
         let service = self.paywall.service(&asked);
-        record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
+        visit.record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
         let decision = self.paywall.decide(service, &asked, now);
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
         match decision {
@@ -278,6 +332,10 @@ impl Gate {
                     self.metrics.check(began.elapsed());
                 }
                 self.confirm(&forward, now).await?;
+                if is_upload {
+                    let begun = self.begin_upload(&forward, &asked, client, visit);
+                    begun.map_err(|limited| self.limited(limited, is_grpc))?;
+                }
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
@@ -305,6 +363,28 @@ impl Gate {
         let asker = Asker { payment, network: client.network() };
         let request = (asked.method, asked.path);
         self.counted.request(&offer.terms.name, &offer.rate_limits, request, asker, Instant::now())
+    }
+
+    /// Begins an upload, if there may be one more.
+    fn begin_upload(
+        &self,
+        forward: &Forward,
+        asked: &Asked<'_>,
+        client: &Client,
+        visit: &mut Visit,
+    ) -> Result<(), Limited> {
+        let now = Instant::now();
+        if let Some(permit) = &forward.permit {
+            let max = self.limits.max_uploads_per_token.get();
+            visit.upload = Some(TokenUpload::begin(&self.counted, permit.token(), max, now)?);
+        } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
+            && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
+        {
+            let declared = asked.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let upload = FreeUpload::begin(&self.counted, client.network(), declared, bytes_per_day, now)?;
+            visit.free_upload = Some(upload);
+        }
+        Ok(())
     }
 
     fn limited(&self, limited: Limited, is_grpc: bool) -> Answer {
@@ -413,6 +493,12 @@ fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Opti
             let limit_bytes = visit.forward.as_ref().and_then(|forward| forward.max_upload_bytes);
             too_large_problem(limit_bytes.unwrap_or_default(), visit.body_bytes)
         }
+        (_, HTTPStatus(429)) if let Some(limited) = visit.limited => return Some(limited.answer(false)),
+        (_, HTTPStatus(408)) => {
+            let problem =
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout").detail("The body came too slowly.");
+            return Some(Answer::from(problem).and_close());
+        }
         (Downstream, ReadTimedout) => {
             let secs = read_timeout.unwrap_or_default().as_secs();
             Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout")
@@ -459,6 +545,12 @@ fn not_known(error: NotKnown) -> Answer {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
         .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
     Answer::from(problem).retry_after(RETRY_AFTER)
+}
+
+/// Whether a body comes with a request that is one: the messages of gRPC, and what an upgraded connection carries, may come
+/// as slowly as they like, and be as many as they like.
+fn is_upload(session: &mut Session) -> bool {
+    !is_grpc(&session.req_header().headers) && !session.is_upgrade_req() && !session.as_downstream_mut().is_body_empty()
 }
 
 /// What of a request decides.

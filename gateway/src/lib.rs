@@ -3,6 +3,7 @@
 pub mod admin;
 mod answer;
 pub mod config;
+mod connections;
 mod cors;
 pub mod db;
 mod drain;

@@ -104,6 +104,18 @@ label! {
         Blocked = "blocked",
         /// The rate of requests.
         Rate = "rate",
+        /// Uploads at once with one token.
+        Uploads = "uploads",
+        /// Bytes that came with a token and were not stored.
+        NotStored = "not_stored",
+        /// Bytes of uploads that cost nothing.
+        FreeUploads = "free_uploads",
+        /// Connections at once.
+        Connections = "connections",
+        /// A head that came too slowly.
+        SlowHead = "slow_head",
+        /// A body that came too slowly.
+        SlowBody = "slow_body",
     }
 }
 
@@ -184,6 +196,9 @@ impl From<Limited> for Limit {
         match limited {
             Limited::Blocked => Self::Blocked,
             Limited::Rate { .. } => Self::Rate,
+            Limited::Uploads => Self::Uploads,
+            Limited::NotStored { .. } => Self::NotStored,
+            Limited::FreeUploads { .. } => Self::FreeUploads,
         }
     }
 }

@@ -34,8 +34,8 @@ use crate::{
     upstream::{Candidate, Upstream},
 };
 
-/// How long a client may take to send, or to take, the next bytes.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to take the next bytes.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What serves the requests that begin while it is the current one.
 pub struct Serving {
@@ -139,8 +139,8 @@ impl ProxyHttp for Proxy {
         // which ends with it.
         let is_upgrade = session.is_upgrade_req();
         session.set_abort_on_close(is_upgrade);
-        session.set_read_timeout(Some(CLIENT_TIMEOUT));
-        session.set_write_timeout(Some(CLIENT_TIMEOUT));
+        session.set_read_timeout(Some(context.serving.gate.limits().slow.body_timeout));
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
         let client = context.serving.gate.client(session);
         context.trace = Some(Trace::begin(session.req_header_mut(), client.is_trusted())?);
         if self.stopping.load(Ordering::Relaxed) {
@@ -228,8 +228,8 @@ impl ProxyHttp for Proxy {
     }
 
     fn suppress_error_log(&self, _session: &Session, _context: &Context, error: &Error) -> bool {
-        // Clients that leave, and uploads that are cut for their size, are no failures of ours.
-        *error.esource() == Downstream || matches!(error.etype(), HTTPStatus(413))
+        // Clients that leave, and uploads that are cut for their size or slowness, are no failures of ours.
+        *error.esource() == Downstream || matches!(error.etype(), HTTPStatus(408 | 413 | 429))
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {

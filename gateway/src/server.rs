@@ -28,9 +28,11 @@ use tokio::{
 
 use crate::{
     config::{ConfigError, GatewayConfig, PaywallConfig, TlsConfig},
+    connections::Connections,
     gate::{Gate, GateError},
     ledger::{BookKeeper, LedgerDb},
     lightning::LightningNode,
+    limits::LimitsConfig,
     metrics::Metrics,
     proxy::{Proxy, Serving},
     tls::ServerCertificate,
@@ -120,7 +122,8 @@ impl Gateway {
         let (https_port, shutdown_timeout) = (config.https_port, config.shutdown_timeout);
         let services = AtomicUsize::new(0);
         let (paywall, upstreams) = start_upstreams(config, &services).await?;
-        let (gate, book_keeper) = Gate::start(paywall, node, ledger, metrics)?;
+        let limits = paywall.limits.clone();
+        let (gate, book_keeper) = Gate::start(paywall, node, ledger, Arc::clone(&metrics))?;
         let serving = Arc::new(ArcSwap::from_pointee(Serving { gate, upstreams, https_port }));
         let stopping = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::new(Arc::clone(&serving), stopping.clone());
@@ -132,7 +135,7 @@ impl Gateway {
         });
         let thread = thread::Builder::new()
             .name("gateway".to_owned())
-            .spawn(move || run(proxy, address, tls, stopped))
+            .spawn(move || run(proxy, address, tls, (limits, metrics), stopped))
             .map_err(StartError::Thread)?;
         let gateway = Self {
             address,
@@ -246,15 +249,21 @@ impl ShutdownSignalWatch for Stopped {
     }
 }
 
-fn run(proxy: Proxy, address: SocketAddr, tls: Option<TlsConfig>, stopped: watch::Receiver<bool>) {
+fn run(
+    proxy: Proxy,
+    address: SocketAddr,
+    tls: Option<TlsConfig>,
+    (limits, metrics): (LimitsConfig, Arc<Metrics>),
+    stopped: watch::Receiver<bool>,
+) {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let conf = ServerConf { threads, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut app = http_proxy(&server.configuration, proxy);
-    app.server_options = Some(server_options());
+    app.server_options = Some(server_options(limits.slow.keepalive));
     app.h2_options = Some(h2_options());
-    let mut service = Service::new("gateway".to_owned(), app);
+    let mut service = Service::new("gateway".to_owned(), Connections::new(app, limits, metrics));
     service.add_tcp(&address.to_string());
     if let Some(tls) = tls {
         // It reads no files here: they come from the resolver.
@@ -268,9 +277,10 @@ fn run(proxy: Proxy, address: SocketAddr, tls: Option<TlsConfig>, stopped: watch
     server.run(RunArgs { shutdown_signal: Box::new(Stopped(stopped)) });
 }
 
-fn server_options() -> HttpServerOptions {
+fn server_options(keepalive: Duration) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    options.h2_idle_timeout = Some(keepalive);
     options
 }
 

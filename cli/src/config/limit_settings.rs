@@ -1,11 +1,12 @@
 //! `[gateway.limits]` and `rate_limits` of a service: what bounds clients.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use sluice_common::limits::BYTES_PER_MB;
 use sluice_gateway::{
     config::ConfigError,
-    limits::{Cidr, LimitsConfig, RateKey, RateLimit, RateRule, TrustedHeader, TrustedProxies},
+    limits::{Cidr, LimitsConfig, RateKey, RateLimit, RateRule, SlowClients, TrustedHeader, TrustedProxies},
 };
 
 /// `[gateway.limits]`
@@ -18,6 +19,20 @@ pub struct LimitSettings {
     pub trusted_header: TrustedHeader,
     /// Who is not let in.
     pub blocklist: Vec<Cidr>,
+    /// How many connections there may be.
+    pub max_connections: NonZeroU32,
+    /// How many of them from one network of clients.
+    pub max_connections_per_client: NonZeroU32,
+    /// How long a request's head may take.
+    pub head_timeout_secs: NonZeroU32,
+    /// How long no byte of a body may come.
+    pub body_timeout_secs: NonZeroU32,
+    /// The fewest bytes of a body in a second; 0: any.
+    pub min_body_rate: u64,
+    /// How many uploads may be under way with one token.
+    pub max_uploads_per_token: NonZeroU32,
+    /// How many MB of free uploads may come from one network of clients in a day; 0: any number.
+    pub free_upload_mb_per_day: u64,
 }
 
 /// One of `rate_limits`: how fast requests may come.
@@ -39,17 +54,41 @@ pub struct RateLimitSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        let LimitsConfig { proxies, blocklist } = LimitsConfig::default();
-        Self { trusted_proxies: proxies.networks, trusted_header: proxies.header, blocklist }
+        let limits = LimitsConfig::default();
+        let secs = |time: Duration| u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new);
+        Self {
+            trusted_proxies: limits.proxies.networks,
+            trusted_header: limits.proxies.header,
+            blocklist: limits.blocklist,
+            max_connections: limits.max_connections,
+            max_connections_per_client: limits.max_connections_per_client,
+            head_timeout_secs: secs(limits.slow.head_timeout).unwrap_or(NonZeroU32::MAX),
+            body_timeout_secs: secs(limits.slow.body_timeout).unwrap_or(NonZeroU32::MAX),
+            min_body_rate: limits.slow.min_body_rate,
+            max_uploads_per_token: limits.max_uploads_per_token,
+            free_upload_mb_per_day: limits.free_upload_bytes_per_day.unwrap_or_default() / BYTES_PER_MB,
+        }
     }
 }
 
 impl LimitSettings {
     /// The same as the gateway takes it.
     pub fn config(&self) -> LimitsConfig {
+        let secs = |secs: NonZeroU32| Duration::from_secs(secs.get().into());
         LimitsConfig {
             proxies: TrustedProxies { networks: self.trusted_proxies.clone(), header: self.trusted_header },
             blocklist: self.blocklist.clone(),
+            max_connections: self.max_connections,
+            max_connections_per_client: self.max_connections_per_client,
+            slow: SlowClients {
+                head_timeout: secs(self.head_timeout_secs),
+                body_timeout: secs(self.body_timeout_secs),
+                min_body_rate: self.min_body_rate,
+                ..SlowClients::default()
+            },
+            max_uploads_per_token: self.max_uploads_per_token,
+            free_upload_bytes_per_day: Some(self.free_upload_mb_per_day.saturating_mul(BYTES_PER_MB))
+                .filter(|&max| max > 0),
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct Offer {
     pub forward_credential: bool,
     /// How fast its requests may come. All that cover a request count.
     pub rate_limits: Vec<RateRule>,
+    /// The uploads among its requests that cost nothing: each network of clients has so many bytes of them in a day.
+    pub free_uploads: Vec<RequestPattern>,
 }
 
 /// Why a configuration is refused.
@@ -271,6 +273,7 @@ mod tests {
             price: Price::Flat(1),
             forward_credential: true,
             rate_limits: Vec::new(),
+            free_uploads: Vec::new(),
         }
     }
 

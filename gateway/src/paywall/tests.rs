@@ -39,6 +39,7 @@ fn offer() -> Offer {
         price: Price::Flat(1),
         forward_credential: true,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
     }
 }
 

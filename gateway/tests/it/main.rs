@@ -14,6 +14,7 @@ mod plugin;
 mod prices;
 mod reload;
 mod revoked;
+mod slow;
 mod streams;
 mod tls;
 mod traces;
@@ -136,6 +137,7 @@ fn media(upstream: &str) -> ServiceConfig {
         price: Price::Flat(100),
         forward_credential: true,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }

@@ -60,6 +60,7 @@ fn config(keys: MasterKeys) -> GatewayConfig {
         price: Price::PerMib { per_mib_sat: 2, minimum_sat: 10 },
         forward_credential: true,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
     };
     GatewayConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
