@@ -346,7 +346,6 @@ impl Servers {
             let token = admin_token::read_or_make(&settings.data_dir)?;
             let api = Api::new(token, Arc::clone(&ledger), watch.health(), wallet.is_some(), config.network);
             let api = Arc::new(api);
-            started.api = Some(Arc::clone(&api));
             let (listen, counted) = (config.admin_listen, Arc::clone(&metrics));
             self.admin = Some(AdminServer::start(listen, wallet, watch, counted, Some(Arc::clone(&api))).await?);
             paid_through = Some((config, node, ledger, metrics, api));
@@ -363,6 +362,7 @@ impl Servers {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
             api.configured(&config);
+            started.api = Some(api);
             self.gateway = Some(Gateway::start(config, node, ledger, metrics).await?);
         }
         if let Some(admin) = &self.admin {

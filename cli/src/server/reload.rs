@@ -97,8 +97,11 @@ impl Servers {
             backend.reloader.reload(&config).await?;
         }
         if let Some((gateway, config)) = gateway {
-            gateway.reload(config.clone()).await?;
-            started.api.iter().for_each(|api| api.configured(&config));
+            let told = config.clone();
+            gateway.reload(config).await?;
+            if let Some(api) = &started.api {
+                api.configured(&told);
+            }
         }
         for setting in needs_restart {
             tracing::warn!(setting, "changed, but needs a restart: it stays as it was");

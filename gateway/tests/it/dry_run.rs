@@ -1,7 +1,13 @@
 //! A service in dry run: it says what it would do, and lets everything through.
 
+use std::sync::Arc;
+
 use sluice_common::{clock::unix_now, l402::Credential, revocation::Revoked};
-use sluice_gateway::ledger::RevokeOrder;
+use sluice_gateway::{
+    config::GatewayConfig,
+    db::GatewayDb,
+    ledger::{RevocationDb, RevokeOrder},
+};
 
 use crate::{MIB, World, client::Request, metrics::says, with};
 
@@ -17,23 +23,24 @@ async fn lets_through_what_it_would_not_and_says_so() {
     // Of the same keys.
     let real = World::new().await;
     let (good, revoked) = (real.buy().await, real.buy().await);
-    let world = World::with(|service| {
-        service.offer.dry_run = true;
-        service.offer.forward_credential = false;
-    })
-    .await;
-    let hash = revoked.preimage().payment_hash();
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = GatewayDb::open(&folder.path().join("ledger.db")).await.unwrap();
     let order = RevokeOrder {
-        revoked: Revoked::Payment(hash),
+        revoked: Revoked::Payment(revoked.preimage().payment_hash()),
         expires_at: None,
         reason: String::new(),
         now: unix_now(),
     };
-    world.ledger.revoke(&order).await.unwrap();
+    ledger.revoke(&order).await.unwrap();
+    let dry = |config: &mut GatewayConfig| {
+        config.services[0].offer.dry_run = true;
+        config.services[0].offer.forward_credential = false;
+    };
+    let world = World::configured(dry, Some(Arc::new(ledger))).await;
     let upload = || Request::post("/largefile", b"hello");
     for request in [
         upload(),
-        upload().header("authorization", forged(&good)),
+        upload().header("authorization", &forged(&good)),
         upload().header("authorization", "L402 !!!:00"),
         // Larger than any token would hold.
         Request::post("/largefile", &vec![7; 4 * MIB]),
@@ -49,7 +56,7 @@ async fn lets_through_what_it_would_not_and_says_so() {
     let seen = world.behind.seen();
     assert_eq!(seen.len(), 8);
     assert!(seen.iter().all(|request| !request.headers.contains_key("authorization")));
-    assert_eq!(seen[3].body_bytes, 4 * MIB as u64);
+    assert_eq!(seen[3].body_bytes, 4 * MIB);
     for line in [
         r#"sluice_gateway_dry_run_total{service="media",would="challenge"} 2"#,
         r#"sluice_gateway_dry_run_total{service="media",would="refuse"} 4"#,
