@@ -127,6 +127,12 @@ pub enum ApiError {
     /// What is to change is neither JSON nor a form.
     #[error("send what is to change as application/json or application/x-www-form-urlencoded")]
     UnsupportedMediaType,
+    /// What is to change is too long to be read.
+    #[error("the body is longer than the {limit_bytes} bytes that what is to change may have")]
+    ChangeTooLarge {
+        /// The most bytes of the body.
+        limit_bytes: u64,
+    },
     /// What is to change cannot be read.
     #[error(
         "what is to change must be an object of `name`, `description`, `price`, `tags`, `ttl` and `public`, each of its type"
@@ -230,6 +236,7 @@ impl ApiError {
             Self::InvalidPath => (StatusCode::BAD_REQUEST, "invalid_path"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::ChangeTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::MalformedChange => (StatusCode::UNPROCESSABLE_ENTITY, "malformed_change"),
             Self::TemplatesNotAllowed => (StatusCode::FORBIDDEN, "templates_not_allowed"),
             Self::Picture(error) => (error.status(), error.code()),
@@ -243,6 +250,7 @@ impl ApiError {
             Self::TooLarge { limit_bytes, size_bytes } => {
                 problem.with("limit_bytes", *limit_bytes).with("size_bytes", *size_bytes)
             }
+            Self::ChangeTooLarge { limit_bytes } => problem.with("limit_bytes", *limit_bytes),
             _ => problem,
         }
     }
@@ -250,14 +258,16 @@ impl ApiError {
     /// Whether it is our fault, and nobody logged it yet.
     fn is_internal(&self) -> bool {
         use PodcastError::{Answer, AnswerTooLong, Refused, Unreachable};
-        matches!(
-            self,
-            Self::Download(_)
-                | Self::Db(_)
-                | Self::SignLogin(_)
-                | Self::NotTaken(NotTaken::RevocationsUnknown(_) | NotTaken::SettlementUnknown(_))
-                | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
-        )
+        // What every request would say while the database is away, the database has said.
+        !matches!(self, Self::Db(DbError::Away))
+            && matches!(
+                self,
+                Self::Download(_)
+                    | Self::Db(_)
+                    | Self::SignLogin(_)
+                    | Self::NotTaken(NotTaken::RevocationsUnknown(_) | NotTaken::SettlementUnknown(_))
+                    | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
+            )
     }
 
     /// A header that goes with it.

@@ -19,7 +19,7 @@ use sluice::{
     logging::{self, LogFormat, LogLevel},
     payments, server,
 };
-use sluice_common::{keys::KeyUse, secret::Secret};
+use sluice_common::secret::Secret;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
@@ -75,14 +75,14 @@ fn run_keys(command: KeysCommand, log_level: Option<LogLevel>) -> anyhow::Result
             return Ok(rotate::run(&settings, &args, OffsetDateTime::now_utc(), &mut io::stdout().lock())?);
         }
         KeysCommand::List(files) => (files, None),
-        KeysCommand::Forget { name, fingerprint, files } => (files, Some(KeyUse { name, fingerprint })),
+        KeysCommand::Forget { name, fingerprint, files } => (files, Some((name, fingerprint))),
     };
     let settings = load(files.into_config(Parts::All), log_level)?;
     let mut out = io::stdout();
     Ok(Runtime::new()?.block_on(async {
         match forgotten {
             None => key_use::list(&settings, &mut out).await,
-            Some(key) => key_use::forget(&settings, &key, &mut out).await,
+            Some((name, fingerprint)) => key_use::forget(&settings, name, fingerprint, &mut out).await,
         }
     })?)
 }

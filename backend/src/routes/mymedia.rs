@@ -57,7 +57,7 @@ pub async fn get(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -
     )),
     responses(
         (status = 200, body = MediaJson),
-        (status = 413, body = Problem, content_type = "application/problem+json", description = "`too_large`"),
+        (status = 413, body = Problem, content_type = "application/problem+json", description = "`body_too_large`"),
         (status = 415, body = Problem, content_type = "application/problem+json", description = "`unsupported_media_type`"),
         (status = 422, body = Problem, content_type = "application/problem+json", description = "`invalid_field`, `malformed_change`"),
         FileErrors,

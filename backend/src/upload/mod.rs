@@ -146,7 +146,7 @@ impl Uploads {
         let upload = self.new_upload(None);
         let content = self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await?;
         let storing = async {
-            let mut pipeline = self.pipeline(&upload);
+            let mut pipeline = self.pipeline(&upload, picture.len() as u64);
             pipeline.write(picture).await?;
             let finished = FinishedVariant { content, muid, variant, size: pipeline.finish().await?.size };
             match self.db.commit_variant(&finished, &*self.store).await {
@@ -247,12 +247,12 @@ impl Uploads {
         }
     }
 
-    fn pipeline(&self, upload: &NewUpload) -> Pipeline {
+    fn pipeline(&self, upload: &NewUpload, longest: u64) -> Pipeline {
         let data_key = match (&self.sealing_key, &upload.sealing) {
             (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
             _ => None,
         };
-        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key)
+        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key, longest)
     }
 
     /// Reads the form and stores its file.
@@ -265,7 +265,8 @@ impl Uploads {
         body: BodyBytes,
     ) -> Result<FinishedUpload, UploadError> {
         let head_len = if order.template { PICTURE_HEAD_LEN } else { 0 };
-        let mut pipeline = self.pipeline(upload);
+        let longest = body.declared().unwrap_or(u64::MAX).min(order.max_upload_bytes);
+        let mut pipeline = self.pipeline(upload, longest);
         let form = form::read(body, boundary, order.max_upload_bytes, head_len, &mut pipeline).await?;
         let dimensions = if order.template { Some(pictures::dimensions(&form.head)?) } else { None };
         let stored = pipeline.finish().await?;
