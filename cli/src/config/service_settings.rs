@@ -84,6 +84,9 @@ pub struct ServiceSettings {
     /// Headers that the upstream sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, HeaderSource>,
+    /// Whether it only says what it would do.
+    #[serde(default)]
+    pub dry_run: bool,
     /// How fast its requests may come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimitSettings>,
@@ -265,6 +268,7 @@ impl ServiceSettings {
             price: None,
             rewrite: None,
             headers: BTreeMap::new(),
+            dry_run: false,
             rate_limits: Vec::new(),
             constraints: BTreeMap::new(),
         }

@@ -122,6 +122,7 @@ impl Settings {
             access,
             price,
             forward_credential: self.forwards_credential(service),
+            dry_run: service.dry_run,
             rate_limits: rate_limits.map_err(whose)?,
             free_uploads: self.free_uploads(service)?,
         })

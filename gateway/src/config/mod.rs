@@ -100,6 +100,8 @@ pub struct Offer {
     pub price: Price,
     /// Whether the server behind sees the credential. The media server counts uses, so it must.
     pub forward_credential: bool,
+    /// Whether it is only shadowed: it decides, logs and counts, and lets everything through.
+    pub dry_run: bool,
     /// How fast its requests may come. All that cover a request count.
     pub rate_limits: Vec<RateRule>,
     /// The uploads among its requests that cost nothing: each network of clients has so many bytes of them in a day.
@@ -272,6 +274,7 @@ mod tests {
             access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
             price: Price::Flat(1),
             forward_credential: true,
+            dry_run: false,
             rate_limits: Vec::new(),
             free_uploads: Vec::new(),
         }
