@@ -42,7 +42,8 @@ fn main() {
     assert_eq!(credential.macaroon().caveats().count(), 5);
     let headers = HeaderMap::from_iter([(AUTHORIZATION, credential.authorization().expose().parse().unwrap())]);
     let read = || Credential::from_headers(&headers).unwrap().unwrap();
-    let check = |credential: &Credential| l402::verify(credential, &keys, network, &terms).unwrap().permit(now).unwrap();
+    let check =
+        |credential: &Credential| l402::verify(credential, &keys, network, &terms).unwrap().permit(now).unwrap();
 
     let mut best = [Duration::MAX; 3];
     for _ in 0..TURNS {
@@ -55,7 +56,8 @@ fn main() {
             *best = took.min(*best);
         }
     }
-    for (what, took) in ["check a credential of 5 caveats", "  and read it from its header", "mint a token"].iter().zip(best)
+    for (what, took) in
+        ["check a credential of 5 caveats", "  and read it from its header", "mint a token"].iter().zip(best)
     {
         println!("{what:<34} {:6.2} µs", took.as_nanos() as f64 / 1_000.0);
     }
