@@ -20,6 +20,8 @@ mod memory;
 mod paid_upload;
 mod payments;
 mod prices;
+mod reload;
+mod revocation;
 mod s3;
 mod single_use;
 mod store_failures;

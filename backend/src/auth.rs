@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sluice_common::{
+    clock::unix_now,
     l402::{self, Credential, Token},
     lightning_message::NodeKey,
     secret::Secret,
@@ -105,14 +106,14 @@ pub struct Caller {
 
 impl Caller {
     /// Whoever sent this request; somebody. A login or credential that is not good is an error also beside a good one.
-    pub fn of(app: &App, parts: &Parts) -> Result<Self, ApiError> {
-        let caller = Self { user: user(app, parts)?, token: token(app, &parts.headers)? };
+    pub async fn of(app: &App, parts: &Parts) -> Result<Self, ApiError> {
+        let caller = Self { user: user(app, parts)?, token: token(app, &parts.headers).await? };
         if caller.user.is_none() && caller.token.is_none() { Err(ApiError::LoginRequired) } else { Ok(caller) }
     }
 
     /// The same, who must not have a login that may only read.
-    pub fn writing(app: &App, parts: &Parts) -> Result<Self, ApiError> {
-        let caller = Self::of(app, parts)?;
+    pub async fn writing(app: &App, parts: &Parts) -> Result<Self, ApiError> {
+        let caller = Self::of(app, parts).await?;
         if caller.user.is_some_and(|user| user.readonly) { Err(ApiError::ReadonlyLogin) } else { Ok(caller) }
     }
 
@@ -143,10 +144,14 @@ pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
     }
 }
 
-/// The request's genuine token, perhaps expired; none if it has no credential.
-pub fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
+/// The request's genuine token, perhaps expired, but not revoked; none if it has no credential.
+pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
-    Ok(Some(l402::verify(&credential, &app.master_keys, app.network, &app.terms)?))
+    let accepted = app.accepted.load_full();
+    let token = l402::verify(&credential, &accepted.master_keys, app.network, &accepted.terms)?;
+    let is_retired = accepted.master_keys.is_retired(&token.token_id());
+    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network, unix_now()).await?;
+    Ok(Some(token))
 }
 
 /// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.

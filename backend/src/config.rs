@@ -14,6 +14,7 @@ use sluice_common::{
 use crate::{
     auth::JwtKey,
     db::{PostgresConfig, Quota},
+    ledger::LedgerConfig,
     store::S3Config,
 };
 
@@ -28,6 +29,8 @@ pub struct BackendConfig {
     pub jwt_key: JwtKey,
     /// Where the rows are (`DATABASE_URL`).
     pub database: DatabaseConfig,
+    /// Where the gateway's ledger is (`GATEWAY_DATABASE_URL`): what of tokens is revoked.
+    pub ledger: LedgerConfig,
     /// Where the bytes are (`STORAGE_MODE`).
     pub store: StoreConfig,
     /// The limits of the upload routes that cost nothing.

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod download;
 pub mod error;
 pub mod keys;
+pub mod ledger;
 pub mod legacy;
 pub mod login;
 pub mod openapi;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use sluice_common::{
     keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network,
 };
@@ -12,6 +13,7 @@ use crate::{
     db::{Content, Database},
     disk::DiskGuard,
     keys,
+    ledger::Ledger,
     legacy::{self, LegacyError},
     login::Challenges,
     pictures::Pictures,
@@ -22,6 +24,21 @@ use crate::{
         drain::{DrainLimits, Drains},
     },
 };
+
+/// What credentials are checked against. A reload changes it.
+pub struct Accepted {
+    /// What they may allow.
+    pub terms: ServiceTerms,
+    /// What they were minted under.
+    pub master_keys: MasterKeys,
+}
+
+impl Accepted {
+    /// What a server with this configuration accepts.
+    pub fn new(config: &BackendConfig) -> Self {
+        Self { terms: config.terms.clone(), master_keys: config.master_keys.clone() }
+    }
+}
 
 /// What every route has at hand.
 pub struct App {
@@ -41,12 +58,12 @@ pub struct App {
     pub host: String,
     /// The limits of the upload routes that cost nothing.
     pub free_uploads: FreeUploads,
-    /// What credentials are checked against.
-    pub terms: ServiceTerms,
-    /// What credentials were minted under.
-    pub master_keys: MasterKeys,
+    /// What credentials are checked against, now.
+    pub accepted: Arc<ArcSwap<Accepted>>,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// Says which of them are revoked.
+    pub ledger: Ledger,
     /// The nodes that may add templates; none: any that is logged in and may write.
     pub template_uploaders: Option<Vec<NodeKey>>,
     /// Makes thumbnails.
@@ -58,7 +75,7 @@ pub struct App {
 }
 
 impl App {
-    /// What the routes of a server with this configuration work on.
+    /// What the routes of a server with this configuration work on. Must be called in a tokio runtime.
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
         let sealing_key = config.store.encryption_key().map(keys::sealing_key);
         let seals_with = sealing_key.clone().filter(|_| config.store.seals());
@@ -73,9 +90,9 @@ impl App {
             challenges: Challenges::new(&config.jwt_key),
             host: config.host.clone(),
             free_uploads: config.free_uploads,
-            terms: config.terms.clone(),
-            master_keys: config.master_keys.clone(),
+            accepted: Arc::new(ArcSwap::from_pointee(Accepted::new(config))),
             network: config.network,
+            ledger: Ledger::follow(&config.ledger),
             template_uploaders: config.template_uploaders.clone(),
             pictures: Pictures::default(),
             podcasts: PodcastIndex::new(config.podcast_index.clone()),
@@ -93,7 +110,7 @@ impl App {
 
     /// The bounds on reading what is left of a body that was answered early.
     pub fn drains(&self) -> Drains {
-        drains(&self.terms, self.free_uploads)
+        drains(&self.accepted.load().terms, self.free_uploads)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    admin::AdminArgs,
     client::ClientCommand,
     config::{Flags, Parts},
     key_use::KeysCommand,
@@ -35,6 +36,8 @@ pub enum Command {
     Backend(BackendArgs),
     /// List what was paid
     Payments(PaymentsArgs),
+    /// Ask a gateway that runs, and revoke tokens
+    Admin(AdminArgs),
     /// Check the configuration and print what it comes to, without its keys
     CheckConfig(FileArgs),
     /// See which keys the databases were used with, and give one up
@@ -48,7 +51,7 @@ pub enum Command {
 }
 
 /// Where the configuration and the data are.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct FileArgs {
     /// The configuration file; config/sluice.toml shows all that can stand there [default: none]
     #[arg(long, value_name = "FILE")]
@@ -146,7 +149,7 @@ fn positive(text: &str) -> Result<NonZeroU64, InvalidFlag> {
 }
 
 /// What a command says of the configuration.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConfigArgs {
     /// The file, if any.
     pub file: Option<PathBuf>,

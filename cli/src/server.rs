@@ -1,10 +1,12 @@
 //! Runs the servers: everything in one process, or one part.
 
 mod parts;
+mod reload;
 
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    num::NonZeroU16,
     sync::Arc,
     time::Duration,
 };
@@ -12,6 +14,7 @@ use std::{
 use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
+    ledger::LedgerConfig,
     server::StartError as BackendError,
     store::{S3Config, S3Timeouts},
 };
@@ -22,23 +25,28 @@ use sluice_common::{
     secret::Secret,
 };
 use sluice_gateway::{
+    admin::api::Api,
     config::GatewayConfig,
     ledger::key_use::{self, KeyUseError},
     lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
     metrics::Metrics,
     server::{Gateway, StartError as GatewayError},
+    tls::CertificateError,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::interval,
 };
 
-use self::parts::{AdminServer, BackendServer};
+use self::{
+    parts::{AdminServer, BackendServer},
+    reload::Started,
+};
 use crate::{
-    config::{Invalid, Parts, S3Settings, Settings, StorageMode},
+    config::{ConfigError, DatabaseUrl, Invalid, Parts, S3Settings, Settings, StorageMode},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
-    keys::{self, KeyError},
+    keys::{self, KeyError, admin_token},
     lightning::{self, Found, NodeError},
 };
 
@@ -54,6 +62,12 @@ pub enum RunError {
     /// The settings.
     #[error(transparent)]
     Settings(#[from] Invalid),
+    /// The settings, read again.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The TLS certificate.
+    #[error("[gateway] tls_certificate, tls_key: {0}")]
+    Certificate(#[from] CertificateError),
     /// The data folder.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -100,10 +114,15 @@ pub enum RunError {
     Hurried,
 }
 
+/// Reads the settings again.
+pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, ConfigError>;
+
 /// Runs `parts` until the process is told to stop (SIGINT, SIGTERM). A first start of all parts makes the keys it needs.
-/// Prints where each part listens, and a line `ready` when all of them serve.
-pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
+/// Prints where each part listens, and a line `ready` when all of them serve. On SIGHUP it goes on with what `reread`
+/// gives.
+pub async fn run(settings: Settings, parts: Parts, reread: Reread<'_>) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let _data_dir = DataDir::take(&settings.data_dir, parts)?;
     check_addresses(&settings, parts)?;
     if parts == Parts::All {
@@ -118,7 +137,7 @@ pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
     let plan = Plan::new(settings, parts, found)?;
     let mut servers = Servers::default();
     let outcome = tokio::select! {
-        outcome = servers.run(plan) => outcome,
+        outcome = servers.run(plan, parts, &mut hang_up, reread) => outcome,
         () = signals.next() => Ok(()),
     };
     tokio::select! {
@@ -136,17 +155,19 @@ fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), RunError> {
         (settings.gateway.admin_listen, "--admin-listen", "[gateway] admin_listen", parts.has_gateway()),
         (settings.backend.listen, backend, "[backend] listen", parts.has_backend()),
     ];
+    let tls = settings.gateway.tls_listen.map(|listen| (listen, "TLS", "[gateway] tls_listen", parts.has_gateway()));
     let taken = |(address, flag, setting, _)| {
         let error = std::net::TcpListener::bind::<SocketAddr>(address).err()?;
         Some(format!("{address} ({flag}, {setting}): {error}"))
     };
-    let taken: Vec<_> = all.into_iter().filter(|(.., needed)| *needed).filter_map(taken).collect();
+    let taken: Vec<_> = all.into_iter().chain(tls).filter(|(.., needed)| *needed).filter_map(taken).collect();
     if taken.is_empty() { Ok(()) } else { Err(RunError::Addresses(taken)) }
 }
 
 /// What is to run, with all that can be checked before a port is bound.
 struct Plan {
     settings: Settings,
+    network: Network,
     gateway: Option<GatewayPlan>,
     backend: Option<BackendConfig>,
 }
@@ -187,24 +208,31 @@ impl Plan {
             tracing::warn!("{warning}");
         }
         let backend = parts.has_backend().then(|| backend_config(&settings, master_keys, network)).transpose()?;
-        Ok(Self { settings, gateway, backend })
+        Ok(Self { settings, network, gateway, backend })
     }
+}
+
+/// The gateway that `settings` describe.
+fn gateway_config(settings: &Settings, master_keys: MasterKeys, network: Network) -> Result<GatewayConfig, RunError> {
+    Ok(GatewayConfig {
+        listen: settings.gateway.listen,
+        tls: settings.gateway.tls()?,
+        https_port: settings.gateway.https_port.map(NonZeroU16::get),
+        admin_listen: settings.gateway.admin_listen,
+        services: settings.services()?,
+        master_keys,
+        network,
+        invoice_expiry: settings.invoice_expiry(),
+        invoice_limits: settings.gateway.invoice_limits(),
+        limits: settings.gateway.limits.config(),
+        settlement: settings.lightning.settlement,
+        shutdown_timeout: SHUTDOWN_TIMEOUT,
+    })
 }
 
 impl GatewayPlan {
     fn new(settings: &Settings, master_keys: MasterKeys, found: Found) -> Result<Self, RunError> {
-        let config = GatewayConfig {
-            listen: settings.gateway.listen,
-            admin_listen: settings.gateway.admin_listen,
-            services: settings.services()?,
-            master_keys,
-            network: found.network,
-            invoice_expiry: settings.invoice_expiry(),
-            invoice_limits: settings.gateway.invoice_limits(),
-            limits: settings.gateway.limits.config(),
-            settlement: settings.lightning.settlement,
-            shutdown_timeout: SHUTDOWN_TIMEOUT,
-        };
+        let config = gateway_config(settings, master_keys, found.network)?;
         let payee = match found.lnd {
             Some(node) => Payee::Lnd(node),
             None => Payee::Wallet(keys::wallet_key(settings)?),
@@ -225,6 +253,10 @@ pub(crate) fn backend_config(
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
         database: settings.backend_database_config()?,
+        ledger: match settings.gateway_database() {
+            DatabaseUrl::Sqlite(path) => LedgerConfig::Sqlite { path },
+            DatabaseUrl::Postgres(url) => LedgerConfig::Postgres { url },
+        },
         store: store_config(settings)?,
         free_uploads: FreeUploads {
             restricted: backend.restrict_upload_size,
@@ -274,23 +306,39 @@ struct Servers {
     admin: Option<AdminServer>,
     backend: Option<BackendServer>,
     gateway: Option<Gateway>,
+    /// What they were started with.
+    started: Option<Started>,
 }
 
 impl Servers {
-    /// Starts everything and comes back when a part fails.
-    async fn run(&mut self, plan: Plan) -> Result<(), RunError> {
-        self.start(plan).await?;
+    /// Starts everything and comes back when a part fails. At each `hang_up` it goes on with what `reread` gives.
+    async fn run(
+        &mut self,
+        plan: Plan,
+        parts: Parts,
+        hang_up: &mut Signal,
+        reread: Reread<'_>,
+    ) -> Result<(), RunError> {
+        self.start(plan, parts).await?;
         self.announce();
-        Err(RunError::Ended(self.ended().await))
+        loop {
+            tokio::select! {
+                part = self.ended() => return Err(RunError::Ended(part)),
+                _ = hang_up.recv() => self.reload(reread).await,
+            }
+        }
     }
 
     /// Starts the parts, the gateway last: whoever it lets in finds the others at work.
-    async fn start(&mut self, plan: Plan) -> Result<(), RunError> {
-        let Plan { mut settings, gateway, backend } = plan;
+    async fn start(&mut self, plan: Plan, parts: Parts) -> Result<(), RunError> {
+        let Plan { mut settings, network, gateway, backend } = plan;
+        let (mut started, said) = (Started::new(parts, network, backend.clone()), settings.clone());
         let mut paid_through = None;
         if let Some(GatewayPlan { config, payee }) = gateway {
             let databases = Databases::open(&settings).await?;
             let ledger = Arc::clone(&databases.ledger);
+            started.ledger = Some(Arc::clone(&ledger));
+            started.wallet_key = payee.wallet_key().cloned();
             key_use::check(&*ledger, &key_use::configured(&config.master_keys, payee.wallet_key())).await?;
             let (node, wallet): (Arc<dyn LightningNode>, _) = match payee {
                 Payee::Lnd(node) => (node, None),
@@ -301,8 +349,12 @@ impl Servers {
             };
             let watch = NodeWatch::start(Arc::clone(&node), config.network);
             let metrics = Arc::<Metrics>::default();
-            self.admin = Some(AdminServer::start(config.admin_listen, wallet, watch, Arc::clone(&metrics)).await?);
-            paid_through = Some((config, node, ledger, metrics));
+            let token = admin_token::read_or_make(&settings.data_dir)?;
+            let api = Api::new(token, Arc::clone(&ledger), watch.health(), wallet.is_some(), config.network);
+            let api = Arc::new(api);
+            let (listen, counted) = (config.admin_listen, Arc::clone(&metrics));
+            self.admin = Some(AdminServer::start(listen, wallet, watch, counted, Some(Arc::clone(&api))).await?);
+            paid_through = Some((config, node, ledger, metrics, api));
         }
         if let Some(config) = backend {
             if let DatabaseConfig::Sqlite { path } = &config.database {
@@ -312,14 +364,19 @@ impl Servers {
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
         }
-        if let Some((mut config, node, ledger, metrics)) = paid_through {
+        if let Some((mut config, node, ledger, metrics, api)) = paid_through {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
+            api.configured(&config);
+            started.api = Some(api);
             self.gateway = Some(Gateway::start(config, node, ledger, metrics).await?);
         }
         if let Some(admin) = &self.admin {
             admin.ready.send_replace(true);
         }
+        started.backend_listen = settings.backend.listen;
+        started.settings = said;
+        self.started = Some(started);
         Ok(())
     }
 
@@ -328,16 +385,18 @@ impl Servers {
         let gateway = self.gateway.as_ref().map(|gateway| ("gateway", gateway.address()));
         let admin = self.admin.as_ref().map(|admin| ("admin", admin.address));
         let backend = self.backend.as_ref().map(|backend| ("backend", backend.address));
+        let tls = self.gateway.as_ref().and_then(|gateway| Some(("tls", gateway.tls_address()?)));
         let mut out = io::stdout().lock();
-        for (name, address) in [gateway, admin, backend].into_iter().flatten() {
-            let _ = writeln!(out, "{name:<8} http://{address}");
+        for (name, address) in [gateway, tls, admin, backend].into_iter().flatten() {
+            let scheme = if name == "tls" { "https" } else { "http" };
+            let _ = writeln!(out, "{name:<8} {scheme}://{address}");
             tracing::info!(%address, "{name} listens");
         }
         let _ = writeln!(out, "ready").and_then(|()| out.flush());
     }
 
     /// Waits until a part has stopped, which none does unless it is told to or fails; says which.
-    async fn ended(&mut self) -> &'static str {
+    async fn ended(&self) -> &'static str {
         let mut look = interval(LOOK_EVERY);
         loop {
             look.tick().await;
@@ -403,9 +462,10 @@ mod tests {
         let db = GatewayDb::open(&dir.path().join("gateway.db")).await.unwrap();
         let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
         let watch = NodeWatch::start(Arc::<TestWallet>::clone(&wallet), Network::TestWallet);
-        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch, Arc::default()).await.unwrap();
+        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch, Arc::default(), None);
+        let admin = admin.await.unwrap();
         let stop = admin.task.abort_handle();
-        let mut servers = Servers { admin: Some(admin), ..Servers::default() };
+        let servers = Servers { admin: Some(admin), ..Servers::default() };
         assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");
         stop.abort();
         assert_eq!(timeout(LOOK_EVERY * 10, servers.ended()).await.unwrap(), "the admin address");

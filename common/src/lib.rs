@@ -13,4 +13,6 @@ pub mod media_token;
 pub mod muid;
 pub mod network;
 pub mod problem;
+pub mod request_id;
+pub mod revocation;
 pub mod secret;

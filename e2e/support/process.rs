@@ -53,9 +53,15 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Sends it a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(kill.await.unwrap().success());
+    }
+
     /// Ends it as a service manager does, and waits.
     pub async fn stop(mut self, log: &Path) {
-        assert!(Command::new("kill").arg(self.pid().to_string()).status().await.unwrap().success());
+        self.signal("TERM").await;
         let status = timeout(Duration::from_secs(60), self.child.wait()).await.expect("does not stop").unwrap();
         assert!(status.success(), "{status}: {}", fs::read_to_string(log).unwrap());
     }

@@ -114,6 +114,7 @@ pub async fn plugged(
         forward_credential: false,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     };
     let config = PaywallConfig {
         offers: vec![offer],

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    StatusCode,
+    HeaderMap, StatusCode,
     header::{CONTENT_LENGTH, HOST},
 };
 use pingora::{
@@ -25,15 +25,16 @@ use sluice_common::{
     l402::{LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
     problem::Problem,
+    revocation::{NotKnown, RevocationWatch, revoked_problem},
 };
 
 use crate::{
     answer::Answer,
-    config::{ConfigError, PaywallConfig, check_offers},
+    config::{ConfigError, Cost, Offer, PaywallConfig, check_offers},
     connections::Watch,
     cors,
     drain::Drains,
-    ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
+    ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
     limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome},
@@ -53,10 +54,13 @@ const GRPC_INTERNAL: u8 = 13;
 
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
-    paywall: Arc<Paywall>,
+    paywall: Paywall,
+    revoked: Arc<RevocationWatch>,
     settlement: SettlementCheck,
+    node: Arc<dyn LightningNode>,
+    ledger: Arc<dyn LedgerDb>,
     books: Arc<Books>,
-    drains: Drains,
+    drains: Arc<Drains>,
     limits: LimitsConfig,
     counted: Arc<Limits>,
     metrics: Arc<Metrics>,
@@ -118,29 +122,44 @@ impl Gate {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, BookKeeper), GateError> {
         check_offers(&config.offers, config.invoice_expiry)?;
-        let largest_mb = config.offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
-        let drains = Drains::new(drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB)));
-        let sold = Sold {
-            keys: config.master_keys.clone(),
-            services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
-            network: config.network,
-        };
-        let paywall = Arc::new(Paywall::new(
+        let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
+        let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
+        let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
+        let keys = config.master_keys.clone();
+        let paywall = Paywall::new(
             config.offers,
             config.master_keys,
             config.network,
             Arc::clone(&node),
             config.invoice_expiry,
             config.invoice_limits,
-        )?);
+        )?;
         let (book_keeper, books) =
             BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, Arc::clone(&metrics), {
-                let paywall = Arc::clone(&paywall);
-                move |payment_hash| paywall.settled(payment_hash)
+                let invoices = paywall.invoices();
+                move |payment_hash| invoices.settled(payment_hash)
             });
-        let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
-        let (limits, counted) = (config.limits, Arc::new(Limits::new()));
-        Ok((Self { paywall, settlement, books, drains, limits, counted, metrics }, book_keeper))
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let counted = Arc::new(Limits::new());
+        Ok((Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics }, book_keeper))
+    }
+
+    /// A gate with another configuration in the place of this one, for the requests that begin from now on: paid through
+    /// the same node, on the same network, into the same ledger, with all that this one counts and remembers. Nothing
+    /// changes if it fails.
+    pub fn with_config(&self, config: PaywallConfig) -> Result<Self, GateError> {
+        check_offers(&config.offers, config.invoice_expiry)?;
+        let (sold, proof, drained) = (sold(&config), config.settlement, drained_bytes(&config.offers));
+        let (limits, keys) = (config.limits.clone(), config.master_keys.clone());
+        let paywall = self.paywall.with_config(config)?;
+        self.drains.configure(drained);
+        self.books.sells(sold);
+        let (node, ledger, books) = (Arc::clone(&self.node), Arc::clone(&self.ledger), Arc::clone(&self.books));
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let (drains, counted, metrics) =
+            (Arc::clone(&self.drains), Arc::clone(&self.counted), Arc::clone(&self.metrics));
+        let revoked = Arc::clone(&self.revoked);
+        Ok(Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics })
     }
 
     /// Lets a request through, or answers it; true: it is answered.
@@ -320,11 +339,26 @@ impl Gate {
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, is_upload) => {
+                Ok(self.paywall.for_nothing(&demand))
+            }
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
             },
         }
+    }
+
+    /// Whether a client that has no credential gets for nothing what it would have to pay for, and counts that.
+    fn is_freebie(&self, demand: &Demand, asked: &Asked<'_>, client: &Client, is_upload: bool) -> bool {
+        let offer = self.paywall.offer(demand.service);
+        let Some(freebies) = offer.freebies.filter(|_| demand.reason == Reason::Missing) else { return false };
+        // Who asks for the price is told it.
+        if offer.access.cost(asked.method, asked.path) != Cost::Token {
+            return false;
+        }
+        let declared = if is_upload { declared_bytes(asked.headers) } else { Some(0) };
+        freebies.take(&self.counted, &offer.terms.name, client.network(), declared, Instant::now())
     }
 
     /// Counts a request against the rates of its service. What is decided says whose token it has; nothing was done yet.
@@ -361,7 +395,7 @@ impl Gate {
         } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
             && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
         {
-            let declared = asked.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let declared = declared_bytes(asked.headers);
             let upload = FreeUpload::begin(&self.counted, client.network(), declared, bytes_per_day, now)?;
             visit.free_upload = Some(upload);
         }
@@ -374,7 +408,7 @@ impl Gate {
     }
 
     /// Where a request comes from. Those of which it is not known are one client.
-    fn client(&self, session: &Session) -> Client {
+    pub(crate) fn client(&self, session: &Session) -> Client {
         let address = session.client_addr().and_then(|address| address.as_inet());
         let peer: IpAddr = address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip);
         let over_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
@@ -409,9 +443,13 @@ impl Gate {
         }
     }
 
-    /// Asks for the proof of payment that is configured, and notes the use of the token. Nothing where nothing costs.
+    /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
+    /// Nothing where nothing costs.
     async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
         let Some(permit) = &forward.permit else { return Ok(()) };
+        if self.revoked.has(permit.token(), now).await.map_err(not_known)? {
+            return Err(revoked_problem().into());
+        }
         let service = &self.paywall.offer(forward.service).terms.name;
         self.settlement.confirm(permit, service).await.map_err(unproven)?;
         self.paywall.settled(permit.token().payment_hash());
@@ -446,6 +484,21 @@ impl Gate {
         };
         Challenged::Answer(answer)
     }
+}
+
+/// What is sold, as far as a settlement shows it.
+fn sold(config: &PaywallConfig) -> Sold {
+    Sold {
+        keys: config.master_keys.clone(),
+        services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
+        network: config.network,
+    }
+}
+
+/// How many bytes are read on after an early answer.
+fn drained_bytes(offers: &[Offer]) -> u64 {
+    let largest_mb = offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
+    drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB))
 }
 
 /// What a failed request is answered with; none where nobody is left to answer.
@@ -505,6 +558,19 @@ fn unproven(unproven: Unproven) -> Answer {
 /// as slowly as they like, and be as many as they like.
 fn is_upload(session: &mut Session) -> bool {
     !is_grpc(&session.req_header().headers) && !session.is_upgrade_req() && !session.as_downstream_mut().is_body_empty()
+}
+
+/// What a token is answered while it is not known whether it is revoked.
+fn not_known(error: NotKnown) -> Answer {
+    tracing::error!(%error, "no token is taken");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
+        .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
+    Answer::from(problem).retry_after(RETRY_AFTER)
+}
+
+/// The length of a body, if it is declared.
+fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What of a request decides.

@@ -4,15 +4,17 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread::JoinHandle,
+    thread,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::{
     apps::HttpServerOptions,
+    listeners::tls::TlsSettings,
     proxy::http_proxy,
     server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, configuration::ServerConf},
     services::listening::Service,
@@ -20,18 +22,20 @@ use pingora::{
 use tokio::{
     net::TcpStream,
     sync::watch,
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
 use crate::{
-    config::{ConfigError, GatewayConfig, PaywallConfig},
+    config::{ConfigError, GatewayConfig, PaywallConfig, TlsConfig},
     connections::Connections,
     gate::{Gate, GateError},
     ledger::{BookKeeper, LedgerDb},
     lightning::LightningNode,
     limits::LimitsConfig,
     metrics::Metrics,
-    proxy::Proxy,
+    proxy::{Proxy, Serving},
+    tls::ServerCertificate,
     upstream::Upstream,
 };
 
@@ -74,12 +78,29 @@ pub enum StartError {
 /// A running gateway.
 pub struct Gateway {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
+    serving: Arc<ArcSwap<Serving>>,
+    /// How many services were started since the first configuration.
+    services: AtomicUsize,
+    certificate: Option<Certificate>,
     stopping: Arc<AtomicBool>,
     running: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+    thread: thread::JoinHandle<()>,
     book_keeper: BookKeeper,
     shutdown_timeout: Duration,
+}
+
+/// A certificate, and what looks whether its files change; that ends with it.
+struct Certificate {
+    shown: Arc<ServerCertificate>,
+    watch: JoinHandle<()>,
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 impl Gateway {
@@ -92,50 +113,71 @@ impl Gateway {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        let address = config.listen;
+        let (address, tls) = (config.listen, config.tls.clone());
+        let tls_address = tls.as_ref().map(|tls| tls.listen);
         // Pingora panics on an address that is taken; better to find out here, and to say so.
-        drop(TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?);
-
-        let (mut offers, mut upstreams) = (Vec::new(), Vec::new());
-        for (index, service) in config.services.into_iter().enumerate() {
-            let upstream = Upstream::start(service.upstream, index).await;
-            let name = || service.offer.terms.name.clone();
-            upstreams.push(upstream.map_err(|source| StartError::Upstream { service: name(), source })?);
-            offers.push(service.offer);
+        for address in [Some(address), tls_address].into_iter().flatten() {
+            drop(TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?);
         }
-        let paywall = PaywallConfig {
-            offers,
-            master_keys: config.master_keys,
-            network: config.network,
-            invoice_expiry: config.invoice_expiry,
-            invoice_limits: config.invoice_limits,
-            limits: config.limits,
-            settlement: config.settlement,
-        };
+        let (https_port, shutdown_timeout) = (config.https_port, config.shutdown_timeout);
+        let services = AtomicUsize::new(0);
+        let (paywall, upstreams) = start_upstreams(config, &services).await?;
         let limits = paywall.limits.clone();
         let (gate, book_keeper) = Gate::start(paywall, node, ledger, Arc::clone(&metrics))?;
+        let serving = Arc::new(ArcSwap::from_pointee(Serving { gate, upstreams, https_port }));
         let stopping = Arc::new(AtomicBool::new(false));
-        let proxy = Proxy::new(gate, upstreams, stopping.clone());
+        let proxy = Proxy::new(Arc::clone(&serving), stopping.clone());
         let running = proxy.running();
         let (stop, stopped) = watch::channel(false);
-        let thread = std::thread::Builder::new()
+        let certificate = tls.as_ref().map(|tls| Certificate {
+            shown: Arc::clone(&tls.certificate),
+            watch: Arc::clone(&tls.certificate).watch(),
+        });
+        let thread = thread::Builder::new()
             .name("gateway".to_owned())
-            .spawn(move || run(proxy, address, limits, metrics, stopped))
+            .spawn(move || run(proxy, address, tls, (limits, metrics), stopped))
             .map_err(StartError::Thread)?;
-        let shutdown_timeout = config.shutdown_timeout;
-        let gateway = Self { address, stopping, running, stop, thread, book_keeper, shutdown_timeout };
+        let gateway = Self {
+            address,
+            tls_address,
+            serving,
+            services,
+            certificate,
+            stopping,
+            running,
+            stop,
+            thread,
+            book_keeper,
+            shutdown_timeout,
+        };
         gateway.listens().await?;
         Ok(gateway)
     }
 
-    /// Waits until a connection is taken.
+    /// Serves the requests that begin from now on by another configuration; those under way go on as they began. Addresses,
+    /// network, node and ledger stay as they are, whatever `config` says of them. Nothing changes if it fails.
+    pub async fn reload(&self, config: GatewayConfig) -> Result<(), StartError> {
+        config.check()?;
+        let https_port = config.https_port;
+        let (paywall, upstreams) = start_upstreams(config, &self.services).await?;
+        let gate = self.serving.load().gate.with_config(paywall)?;
+        self.serving.store(Arc::new(Serving { gate, upstreams, https_port }));
+        if let Some(certificate) = &self.certificate {
+            certificate.shown.reload();
+        }
+        Ok(())
+    }
+
+    /// Waits until connections are taken.
     async fn listens(&self) -> Result<(), StartError> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(self.address).await.is_err() {
-            if Instant::now() > deadline || self.thread.is_finished() {
-                return Err(StartError::Timeout(self.address));
+        for address in [Some(self.address), self.tls_address].into_iter().flatten() {
+            while TcpStream::connect(address).await.is_err() {
+                if Instant::now() > deadline || self.thread.is_finished() {
+                    return Err(StartError::Timeout(address));
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }
@@ -143,6 +185,11 @@ impl Gateway {
     /// Where clients come.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where they come by TLS.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// Whether the proxy has ended, which it does only when told to, or when it fails.
@@ -165,6 +212,31 @@ impl Gateway {
     }
 }
 
+/// Starts what is behind each service, counting them in `services`; and what the paywall is told.
+async fn start_upstreams(
+    config: GatewayConfig,
+    services: &AtomicUsize,
+) -> Result<(PaywallConfig, Vec<Upstream>), StartError> {
+    let (mut offers, mut upstreams) = (Vec::new(), Vec::new());
+    for service in config.services {
+        // Connections that were made under another configuration are none of this one's.
+        let upstream = Upstream::start(service.upstream, services.fetch_add(1, Ordering::Relaxed)).await;
+        let name = || service.offer.terms.name.clone();
+        upstreams.push(upstream.map_err(|source| StartError::Upstream { service: name(), source })?);
+        offers.push(service.offer);
+    }
+    let paywall = PaywallConfig {
+        offers,
+        master_keys: config.master_keys,
+        network: config.network,
+        invoice_expiry: config.invoice_expiry,
+        invoice_limits: config.invoice_limits,
+        limits: config.limits,
+        settlement: config.settlement,
+    };
+    Ok((paywall, upstreams))
+}
+
 /// Ends pingora when it is told to: requests under way were waited for already.
 struct Stopped(watch::Receiver<bool>);
 
@@ -177,7 +249,13 @@ impl ShutdownSignalWatch for Stopped {
     }
 }
 
-fn run(proxy: Proxy, address: SocketAddr, limits: LimitsConfig, metrics: Arc<Metrics>, stopped: watch::Receiver<bool>) {
+fn run(
+    proxy: Proxy,
+    address: SocketAddr,
+    tls: Option<TlsConfig>,
+    (limits, metrics): (LimitsConfig, Arc<Metrics>),
+    stopped: watch::Receiver<bool>,
+) {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let conf = ServerConf { threads, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
@@ -187,6 +265,14 @@ fn run(proxy: Proxy, address: SocketAddr, limits: LimitsConfig, metrics: Arc<Met
     app.h2_options = Some(h2_options());
     let mut service = Service::new("gateway".to_owned(), Connections::new(app, limits, metrics));
     service.add_tcp(&address.to_string());
+    if let Some(tls) = tls {
+        // It reads no files here: they come from the resolver.
+        if let Ok(mut settings) = TlsSettings::intermediate("", "") {
+            settings.set_cert_resolver(tls.certificate);
+            settings.enable_h2();
+            service.add_tls_with_settings(&tls.listen.to_string(), None, settings);
+        }
+    }
     server.add_service(service);
     server.run(RunArgs { shutdown_signal: Box::new(Stopped(stopped)) });
 }

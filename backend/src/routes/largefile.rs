@@ -61,7 +61,7 @@ struct StoredUploadJson {
     security(("l402" = []))
 )]
 pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenStatus>, ApiError> {
-    let token = auth::token(&app, &headers)?.ok_or(ApiError::PaymentRequired)?;
+    let token = auth::token(&app, &headers).await?.ok_or(ApiError::PaymentRequired)?;
     let now = OffsetDateTime::now_utc();
     let token_use = app.db.token_use(&paid_use(&token), now).await?;
     Ok(Json(TokenStatus::new(&token, token_use, now)))
@@ -85,7 +85,7 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
     let (parts, body) = request.into_parts();
     // A login that is not good first: no payment would mend it.
     let user = auth::writer(&app, &parts)?;
-    let token = auth::token(&app, &parts.headers)?.ok_or(ApiError::PaymentRequired)?;
+    let token = auth::token(&app, &parts.headers).await?.ok_or(ApiError::PaymentRequired)?;
     let permit =
         token.permit(unix_seconds(OffsetDateTime::now_utc())).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
     let token = permit.token();

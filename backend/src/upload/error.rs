@@ -136,9 +136,9 @@ impl UploadError {
         }
     }
 
-    /// Whether it is our fault, and so belongs in the log.
+    /// Whether it is our fault, and so belongs in the log. That the database is away stands there already.
     pub(super) fn is_internal(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Db(_) | Self::Interrupted)
+        matches!(self, Self::Store(_) | Self::Db(_) | Self::Interrupted) && !matches!(self, Self::Db(DbError::Away))
     }
 }
 

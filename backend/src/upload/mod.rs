@@ -28,6 +28,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use self::{body::BodyBytes, pipeline::Pipeline};
 pub use self::{error::UploadError, fields::read_change};
@@ -131,7 +132,8 @@ impl Uploads {
         let room = self.disk.room(body.size_hint().exact()).await?;
         let (answer, answered) = oneshot::channel();
         let uploads = Arc::clone(self);
-        self.running.spawn(async move { uploads.run(order, boundary, body, room, answer).await });
+        // With the id of its request in what it logs.
+        self.running.spawn(async move { uploads.run(order, boundary, body, room, answer).await }.in_current_span());
         answered.await.unwrap_or(Err(UploadError::Interrupted))
     }
 
@@ -162,7 +164,7 @@ impl Uploads {
         let upload = self.new_upload(None);
         let content = self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await?;
         let storing = async {
-            let mut pipeline = self.pipeline(&upload);
+            let mut pipeline = self.pipeline(&upload, picture.len() as u64);
             pipeline.write(picture).await?;
             let finished = FinishedVariant { content, muid, variant, size: pipeline.finish().await?.size };
             match self.db.commit_variant(&finished, &*self.store).await {
@@ -264,12 +266,12 @@ impl Uploads {
         }
     }
 
-    fn pipeline(&self, upload: &NewUpload) -> Pipeline {
+    fn pipeline(&self, upload: &NewUpload, longest: u64) -> Pipeline {
         let data_key = match (&self.sealing_key, &upload.sealing) {
             (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
             _ => None,
         };
-        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key)
+        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key, longest)
     }
 
     /// Reads the form and stores its file.
@@ -283,7 +285,8 @@ impl Uploads {
         room: Room,
     ) -> Result<FinishedUpload, UploadError> {
         let head_len = if order.template { PICTURE_HEAD_LEN } else { 0 };
-        let mut pipeline = self.pipeline(upload).within(room);
+        let longest = body.declared().unwrap_or(u64::MAX).min(order.max_upload_bytes);
+        let mut pipeline = self.pipeline(upload, longest).within(room);
         let form = form::read(body, boundary, order.max_upload_bytes, head_len, &mut pipeline).await?;
         let dimensions = if order.template { Some(pictures::dimensions(&form.head)?) } else { None };
         let stored = pipeline.finish().await?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use bytes::BytesMut;
 use sluice_common::{
-    dare::{DataKey, MAX_PLAIN_LEN, Sealer},
+    dare::{DataKey, MAX_PLAIN_LEN, Sealer, sealed_len},
     muid::{Hasher, Muid},
 };
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -42,10 +42,11 @@ pub(super) struct Stored {
 }
 
 impl Pipeline {
-    /// Puts a file into `store` under `key`, sealed under `sealing_key` if there is one.
-    pub(super) fn new(store: Arc<dyn BlobStore>, key: StoreKey, sealing_key: Option<DataKey>) -> Self {
+    /// Puts a file of at most `longest` bytes into `store` under `key`, sealed under `sealing_key` if there is one.
+    pub(super) fn new(store: Arc<dyn BlobStore>, key: StoreKey, sealing_key: Option<DataKey>, longest: u64) -> Self {
+        let longest = if sealing_key.is_some() { sealed_len(longest) } else { longest };
         Self {
-            target: Target { store, key, writer: None },
+            target: Target { store, key, longest, writer: None },
             hashing: Hashing::Idle(Hasher::new()),
             sealer: sealing_key.as_ref().map(Sealer::new),
             batch: BytesMut::new(),
@@ -112,6 +113,7 @@ fn seal(sealer: &mut Sealer, plain: &[u8], sealed: &mut Vec<u8>) -> Result<(), U
 struct Target {
     store: Arc<dyn BlobStore>,
     key: StoreKey,
+    longest: u64,
     writer: Option<Box<dyn BlobWriter>>,
 }
 
@@ -119,7 +121,7 @@ impl Target {
     async fn write(&mut self, bytes: Bytes) -> Result<(), UploadError> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            none => none.insert(self.store.create(&self.key).await?),
+            none => none.insert(self.store.create(&self.key, self.longest).await?),
         };
         Ok(writer.write(bytes).await?)
     }
@@ -127,7 +129,7 @@ impl Target {
     async fn finish(self, last: Bytes) -> Result<(), UploadError> {
         let mut writer = match self.writer {
             Some(writer) => writer,
-            None => self.store.create(&self.key).await?,
+            None => self.store.create(&self.key, self.longest).await?,
         };
         writer.write(last).await?;
         Ok(writer.finish().await?)

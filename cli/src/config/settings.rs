@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroU64},
+    num::{NonZeroU16, NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -93,6 +93,9 @@ pub struct MasterKeySettings {
     /// From when on it makes tokens.
     #[serde(default = "always", with = "time::serde::rfc3339")]
     pub mints_from: OffsetDateTime,
+    /// Whether it has leaked: then it makes none, and its tokens need their payment in the ledger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
 }
 
 fn always() -> OffsetDateTime {
@@ -107,6 +110,18 @@ pub struct GatewaySettings {
     pub listen: SocketAddr,
     /// Where it listens for whoever runs it.
     pub admin_listen: SocketAddr,
+    /// Where it listens for everyone, by TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<SocketAddr>,
+    /// The certificate and its chain there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// To which port clients are sent that come without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https_port: Option<NonZeroU16>,
     /// Its database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
@@ -216,6 +231,10 @@ impl Default for GatewaySettings {
         Self {
             listen: loopback(8081),
             admin_listen: loopback(8082),
+            tls_listen: None,
+            tls_certificate: None,
+            tls_key: None,
+            https_port: None,
             database_url: None,
             invoices_per_minute: all.per_minute,
             invoice_burst: all.burst,
@@ -285,7 +304,7 @@ impl Settings {
     /// The master keys.
     pub fn master_keys(&self) -> Vec<MasterKeySettings> {
         if self.l402.master_keys.is_empty() {
-            return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always() }];
+            return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always(), retired: false }];
         }
         self.l402.master_keys.clone()
     }
@@ -407,7 +426,7 @@ impl Settings {
 }
 
 /// The address by which a server on this machine that listens on `address` is reached.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback: IpAddr = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

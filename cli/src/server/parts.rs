@@ -2,9 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use sluice_backend::{config::BackendConfig, server::Server};
+use sluice_backend::{
+    config::BackendConfig,
+    server::{Reloader, Server},
+};
 use sluice_gateway::{
-    admin::{self, Admin},
+    admin::{self, Admin, api::Api},
     lightning::{NodeWatch, TestWallet},
     metrics::Metrics,
 };
@@ -19,6 +22,7 @@ const CLEAN_UP: Duration = Duration::from_secs(10);
 /// A media server that runs.
 pub(super) struct BackendServer {
     pub(super) address: SocketAddr,
+    pub(super) reloader: Reloader,
     shutdown: CancellationToken,
     pub(super) task: JoinHandle<()>,
 }
@@ -27,13 +31,13 @@ impl BackendServer {
     pub(super) async fn start(config: BackendConfig) -> Result<Self, RunError> {
         let shutdown = CancellationToken::new();
         let running = Server::start(config, shutdown.clone()).await?;
-        let address = running.local_addr();
+        let (address, reloader) = (running.local_addr(), running.reloader());
         let task = tokio::spawn(async move {
             if let Err(error) = running.wait().await {
                 tracing::error!(%error, "the media server failed");
             }
         });
-        Ok(Self { address, shutdown, task })
+        Ok(Self { address, reloader, shutdown, task })
     }
 
     pub(super) async fn stop(self) {
@@ -59,13 +63,14 @@ impl AdminServer {
         wallet: Option<Arc<TestWallet>>,
         watch: NodeWatch,
         metrics: Arc<Metrics>,
+        api: Option<Arc<Api>>,
     ) -> Result<Self, RunError> {
         let failed = |source| RunError::Admin { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (ready, is_ready) = watch::channel(false);
         let shutdown = CancellationToken::new();
-        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet, metrics });
+        let router = admin::router(Admin { ready: is_ready, node: watch.health(), wallet, metrics, api });
         let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         Ok(Self { address, ready, _watch: watch, shutdown, task: tokio::spawn(serving.into_future()) })
     }

@@ -106,6 +106,11 @@ impl Client {
         self.address
     }
 
+    /// Whether the connection is of this machine, or of a trusted proxy.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.by_proxy || self.address.is_loopback()
+    }
+
     /// Its network.
     pub fn network(&self) -> ClientNetwork {
         ClientNetwork::of(self.address)

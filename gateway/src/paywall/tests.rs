@@ -40,6 +40,7 @@ fn offer() -> Offer {
         forward_credential: true,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     }
 }
 

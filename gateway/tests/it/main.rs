@@ -12,8 +12,12 @@ mod ledger;
 mod metrics;
 mod plugin;
 mod prices;
+mod reload;
+mod revoked;
 mod slow;
 mod streams;
+mod tls;
+mod traces;
 mod upstreams;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
@@ -46,6 +50,7 @@ const MIB: usize = 1 << 20;
 /// A gateway that sells uploads of 2 MB for 100 sat.
 struct World {
     gateway: Gateway,
+    config: GatewayConfig,
     metrics: Arc<Metrics>,
     wallet: Arc<TestWallet>,
     ledger: Arc<dyn LedgerDb>,
@@ -81,6 +86,8 @@ impl World {
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut config = GatewayConfig {
             listen: free_port(),
+            tls: None,
+            https_port: None,
             admin_listen: free_port(),
             services: vec![service],
             master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
@@ -93,8 +100,8 @@ impl World {
         };
         change(&mut config);
         let metrics = Arc::<Metrics>::default();
-        let gateway = Gateway::start(config, wallet.clone(), ledger.clone(), metrics.clone()).await.unwrap();
-        Self { gateway, metrics, wallet, ledger, behind, folder }
+        let gateway = Gateway::start(config.clone(), wallet.clone(), ledger.clone(), metrics.clone()).await.unwrap();
+        Self { gateway, config, metrics, wallet, ledger, behind, folder }
     }
 
     async fn send(&self, request: Request) -> Reply {
@@ -131,6 +138,7 @@ fn media(upstream: &str) -> ServiceConfig {
         forward_credential: true,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }
@@ -408,6 +416,8 @@ async fn a_taken_address_is_an_error_and_no_panic() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = GatewayConfig {
         listen: taken.local_addr().unwrap(),
+        tls: None,
+        https_port: None,
         admin_listen: taken.local_addr().unwrap(),
         services: vec![media("127.0.0.1:1")],
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),

@@ -2,7 +2,7 @@
 
 use std::{
     future::ready,
-    io,
+    io, mem,
     path::Path,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -119,7 +119,9 @@ async fn decides_without_the_body_where_it_can() {
 
 /// A store that fails at one place, as a local one whose disk is full would.
 fn failing(inner: Arc<LocalStore>, at: Step, kind: io::ErrorKind) -> Arc<dyn BlobStore> {
-    let ask = move |step| ready(if step == at { Err(kind.into()) } else { Ok(()) });
+    let ask = move |step: Step| {
+        ready(if mem::discriminant(&step) == mem::discriminant(&at) { Err(kind.into()) } else { Ok(()) })
+    };
     Arc::new(Stepped { inner, ask })
 }
 
@@ -127,8 +129,8 @@ fn failing(inner: Arc<LocalStore>, at: Step, kind: io::ErrorKind) -> Arc<dyn Blo
 async fn a_store_that_fails_costs_nothing() {
     use io::ErrorKind::{PermissionDenied, StorageFull};
     for (at, kind, status) in [
-        (Step::Create, PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
-        (Step::Create, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        (Step::Create(0), PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
+        (Step::Create(0), StorageFull, StatusCode::INSUFFICIENT_STORAGE),
         (Step::Written, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
         (Step::Finished, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
         (Step::Finished, PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
