@@ -86,28 +86,26 @@ impl DiskGuard {
 
     /// Room for an upload whose body has the `declared` length, if it has one.
     pub async fn room(self: &Arc<Self>, declared: Option<u64>) -> Result<Room, NoRoom> {
-        // Where no disk is looked at, nothing needs to be counted.
-        let promised_bytes = declared.filter(|_| !self.places.is_empty()).unwrap_or_default();
-        self.look(promised_bytes).await?;
-        Ok(Room { guard: Arc::clone(self), promised_bytes, unseen_bytes: 0 })
-    }
-
-    /// Whether `more` bytes can be promised, which they are then.
-    async fn look(self: &Arc<Self>, more: u64) -> Result<(), NoRoom> {
-        if self.places.is_empty() {
-            return Ok(());
-        }
         let guard = Arc::clone(self);
-        // A disk far away may take its time. It fails only where the server ends.
-        spawn_blocking(move || guard.promise(more)).await.unwrap_or(Err(NoRoom))
+        if self.places.is_empty() {
+            // Where no disk is looked at, nothing needs to be counted.
+            return Ok(Room { guard, promised_bytes: 0, unseen_bytes: 0 });
+        }
+        // A disk far away may take its time. If nobody waits any more, the room is dropped as soon as it is made.
+        let looking = spawn_blocking(move || guard.promise(declared.unwrap_or_default()));
+        looking.await.unwrap_or(Err(NoRoom))
     }
 
-    fn promise(&self, more: u64) -> Result<(), NoRoom> {
+    /// Promises `bytes`, if they leave enough.
+    fn promise(self: Arc<Self>, bytes: u64) -> Result<Room, NoRoom> {
+        // Before anybody has to wait for it.
+        let free = self.places.iter().map(|place| (self.probe)(&place.dir));
+        let free: Vec<_> = self.places.iter().zip(free.collect::<Vec<_>>()).collect();
         let mut state = self.state();
-        let promised_bytes = state.promised_bytes.checked_add(more).ok_or(NoRoom)?;
-        for place in &self.places {
+        let promised_bytes = state.promised_bytes.checked_add(bytes).ok_or(NoRoom)?;
+        for (place, free_bytes) in free {
             // What cannot be asked is left to say by itself that it is full.
-            let Ok(free_bytes) = (self.probe)(&place.dir) else { continue };
+            let Ok(free_bytes) = free_bytes else { continue };
             let taken = if place.takes_uploads { promised_bytes } else { 0 };
             if free_bytes < self.min_free_bytes.saturating_add(taken) {
                 state.log(&place.dir, free_bytes);
@@ -115,7 +113,8 @@ impl DiskGuard {
             }
         }
         state.promised_bytes = promised_bytes;
-        Ok(())
+        drop(state);
+        Ok(Room { guard: self, promised_bytes: bytes, unseen_bytes: 0 })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -144,7 +143,7 @@ impl Room {
             return Ok(());
         }
         self.unseen_bytes = 0;
-        self.guard.look(0).await
+        self.guard.room(None).await.map(drop)
     }
 }
 

@@ -415,7 +415,8 @@ impl Gate {
         let now = Instant::now();
         if let Some(permit) = &forward.permit {
             let max = self.limits.max_uploads_per_token.get();
-            visit.upload = Some(TokenUpload::begin(&self.counted, permit.token(), max, now)?);
+            let terms = &self.paywall.offer(forward.service).terms;
+            visit.upload = Some(TokenUpload::begin(&self.counted, permit.token(), terms, max, now)?);
         } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
             && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
         {

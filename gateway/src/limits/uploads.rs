@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_common::l402::{PaymentHash, Token};
+use sluice_common::l402::{PaymentHash, ServiceTerms, Token};
 
 use super::{Allowance, Limited, Limits, slots::Slot};
 
@@ -28,10 +28,16 @@ pub(crate) struct TokenUpload {
 
 impl TokenUpload {
     /// One more upload with this token, if it has not `max` under way and did not waste too many bytes.
-    pub(crate) fn begin(limits: &Arc<Limits>, token: &Token, max: u32, now: Instant) -> Result<Self, Limited> {
+    pub(crate) fn begin(
+        limits: &Arc<Limits>,
+        token: &Token,
+        terms: &ServiceTerms,
+        max: u32,
+        now: Instant,
+    ) -> Result<Self, Limited> {
         let payment = token.payment_hash();
         let slot = limits.uploads.take(payment, max).ok_or(Limited::Uploads)?;
-        let wasted = limits.not_stored.check(payment, allowance(token), now);
+        let wasted = limits.not_stored.check(payment, allowance(token, terms), now);
         wasted.map_err(|wait| Limited::NotStored { wait })?;
         Ok(Self { limits: Arc::clone(limits), payment, bytes: 0, is_counted: true, slot: Some(slot) })
     }
@@ -66,9 +72,11 @@ impl fmt::Debug for TokenUpload {
     }
 }
 
-/// What a token may send for nothing: so many times all that it bought. One for any number of uploads bought the largest.
-fn allowance(token: &Token) -> Allowance {
-    let uses = token.counters().iter().map(|counter| counter.max_uses).min().unwrap_or(1);
-    let bought = token.max_upload_bytes().saturating_mul(uses);
+/// What the tokens of a payment may send for nothing: so many times all that it bought, whichever of them is shown. One for
+/// any number of uploads bought the largest; a number that was appended buys nothing.
+fn allowance(token: &Token, terms: &ServiceTerms) -> Allowance {
+    let sold_uses = token.counters().first().map_or(1, |counter| counter.max_uses);
+    let uses = sold_uses.min(terms.max_uses.unwrap_or(1)).max(1);
+    let bought = token.sold_upload_bytes().saturating_mul(uses);
     Allowance { most: bought.saturating_mul(TIMES), window: WINDOW }
 }

@@ -203,14 +203,23 @@ async fn what_is_sent_and_never_stored_is_taken_ten_times_and_what_is_stored_doe
     for _ in 0..15 {
         assert_eq!(world.send(with(Request::post("/largefile", &body), &one)).await.status, 200);
     }
-    for _ in 0..10 {
+    // A narrower one of the same payment has as much.
+    let narrowed = one.macaroon().attenuate(&["large_upload_max_mb=1".into(), "large_upload_max_uses=1000".into()]);
+    let narrowed = Credential::new(narrowed.unwrap(), one.preimage().clone());
+    let waste = async || {
         let mut stream = TcpStream::connect(world.gateway.address()).await.unwrap();
         stream.write_all(upload_head(&one, 3 * MIB).as_bytes()).await.unwrap();
         stream.write_all(&body).await.unwrap();
+    };
+    for _ in 0..9 {
+        waste().await;
     }
+    let small = Request::post("/largefile", b"x").header("authorization", narrowed.authorization().expose());
+    assert_eq!(world.send(small).await.status, 200, "18 of 20 MB came");
+    waste().await;
     let refused = async {
         loop {
-            match world.send(with(Request::post("/largefile", b"x"), &one)).await {
+            match world.send(with(Request::post("/largefile", b"x"), &narrowed)).await {
                 reply if reply.status == 200 => {}
                 reply => return reply,
             }
