@@ -9,8 +9,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sluice_common::{
+    clock::unix_now,
     l402::{self, Credential, Token},
     lightning_message::NodeKey,
+    permit::{FreePermit, PermittedRequest},
     secret::Secret,
 };
 use time::{Duration, OffsetDateTime};
@@ -147,6 +149,13 @@ pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
 pub fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
     Ok(Some(l402::verify(&credential, &app.master_keys, app.network, &app.terms)?))
+}
+
+/// What the gateway lets through without a token; none: it said nothing of this request that can be believed.
+pub fn free_permit(app: &App, parts: &Parts) -> Option<FreePermit> {
+    let target = parts.uri.path_and_query()?.as_str();
+    let request = PermittedRequest { method: &parts.method, target, headers: &parts.headers };
+    FreePermit::of(&request, &app.master_keys, unix_now())
 }
 
 /// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.

@@ -12,5 +12,6 @@ pub mod limits;
 pub mod media_token;
 pub mod muid;
 pub mod network;
+pub mod permit;
 pub mod problem;
 pub mod secret;

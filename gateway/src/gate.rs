@@ -21,6 +21,7 @@ use sluice_common::{
     clock::unix_now,
     l402::{LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
+    permit::{PERMIT_HEADER, PermittedRequest},
     problem::Problem,
 };
 
@@ -139,10 +140,26 @@ impl Gate {
         }
     }
 
-    /// Takes from a request what the server behind must not see.
+    /// Takes from a request what the server behind must not see, and says in it what is let through for nothing. Whatever
+    /// else changes path, query or login of the request comes before.
     pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        self.strip(request, visit)?;
+        self.permit(request, visit)
+    }
+
+    /// The first half of [`Self::upstream_request_filter`].
+    pub(crate) fn strip(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
         let forwards_credential = |forward: &Forward| self.paywall.offer(forward.service).forward_credential;
         strip(request, visit.forward.as_ref().is_some_and(forwards_credential))
+    }
+
+    /// The second half: once the request is as it is forwarded.
+    pub(crate) fn permit(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        let target = request.uri.path_and_query().map_or("", |target| target.as_str());
+        let permitted = PermittedRequest { method: &request.method, target, headers: &request.headers };
+        let permit =
+            visit.forward.as_ref().and_then(|forward| self.paywall.free_permit(forward, &permitted, unix_now()));
+        permit.map_or(Ok(()), |permit| request.insert_header(PERMIT_HEADER, permit))
     }
 
     /// Counts what comes against what was paid for.

@@ -142,11 +142,11 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        self.gate.upstream_request_filter(request, &context.visit)?;
-        match context.candidates.first() {
-            Some(candidate) => self.upstream(context)?.adapt(request, *candidate),
-            None => Ok(()),
+        self.gate.strip(request, &context.visit)?;
+        if let Some(candidate) = context.candidates.first() {
+            self.upstream(context)?.adapt(request, *candidate)?;
         }
+        self.gate.permit(request, &context.visit)
     }
 
     async fn request_body_filter(
