@@ -43,7 +43,7 @@ check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 
 # With real LND where there is Go.
 bench: deps
-	bench/run
+	bench/media
 	e2e/lightning/build || [ $$? -eq 3 ]
 	cargo bench --package sluice --bench challenges
 

@@ -196,6 +196,7 @@ impl GatewayPlan {
             network: found.network,
             invoice_expiry: settings.invoice_expiry(),
             invoice_limits: settings.gateway.invoice_limits(),
+            limits: settings.gateway.limits.config(),
             settlement: settings.lightning.settlement,
             shutdown_timeout: SHUTDOWN_TIMEOUT,
         };

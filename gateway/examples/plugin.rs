@@ -24,6 +24,7 @@ use sluice_gateway::{
     invoice_limits::InvoiceLimits,
     ledger::{BookKeeper, SettlementProof},
     lightning::TestWallet,
+    limits::LimitsConfig,
 };
 
 /// A proxy as anyone writes it, with a gate in it.
@@ -111,6 +112,7 @@ pub async fn plugged(
         access: Access::protect(vec!["GET /report".parse()?]),
         price: Price::Flat(10),
         forward_credential: false,
+        rate_limits: Vec::new(),
     };
     let config = PaywallConfig {
         offers: vec![offer],
@@ -118,6 +120,7 @@ pub async fn plugged(
         network: Network::TestWallet,
         invoice_expiry: Duration::from_secs(3_600),
         invoice_limits: InvoiceLimits::default(),
+        limits: LimitsConfig::default(),
         settlement: SettlementProof::Preimage,
     };
     let (gate, book_keeper) = Gate::start(config, wallet.clone(), Arc::new(db), Arc::default())?;

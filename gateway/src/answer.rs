@@ -13,7 +13,7 @@ use sluice_common::{
     problem::{self, Problem},
 };
 
-use crate::{cors, drain::Drains};
+use crate::{cors, drain::Drains, limits::ClientNetwork};
 
 /// An answer of the gateway's own: it never comes with what the request asked for.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub struct Answer {
     code: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    closes: bool,
 }
 
 impl From<Problem> for Answer {
@@ -31,14 +32,16 @@ impl From<Problem> for Answer {
             (CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE)),
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
-        Self { status: problem.status(), code: Some(problem.code()), headers, body: problem.to_json().into() }
+        let (status, code) = (problem.status(), Some(problem.code()));
+        Self { status, code, headers, body: problem.to_json().into(), closes: false }
     }
 }
 
 impl Answer {
     /// An answer to a preflight: only headers, and those are everyone's.
     pub fn preflight() -> Self {
-        Self { status: StatusCode::NO_CONTENT, code: None, headers: cors::preflight_headers(), body: Bytes::new() }
+        let headers = cors::preflight_headers();
+        Self { status: StatusCode::NO_CONTENT, code: None, headers, body: Bytes::new(), closes: false }
     }
 
     /// Adds the two `WWW-Authenticate` lines.
@@ -50,16 +53,22 @@ impl Answer {
         self
     }
 
-    /// The same for a gRPC client: status 200 with `grpc-status: 13` and no body (protocols.md §1).
+    /// The same for a gRPC client, which reads its outcome from `grpc-status` alone: status 200 and no body.
     #[must_use]
-    pub fn for_grpc(mut self) -> Self {
+    pub fn for_grpc(mut self, status: u8, message: &'static str) -> Self {
         self.headers.retain(|(name, _)| name != CONTENT_TYPE);
         self.headers.extend([
             (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
-            (HeaderName::from_static("grpc-status"), HeaderValue::from_static("13")),
-            (HeaderName::from_static("grpc-message"), HeaderValue::from_static("payment required")),
+            (HeaderName::from_static("grpc-status"), HeaderValue::from(u16::from(status))),
+            (HeaderName::from_static("grpc-message"), HeaderValue::from_static(message)),
         ]);
         Self { status: StatusCode::OK, body: Bytes::new(), ..self }
+    }
+
+    /// Nothing is read after it: the connection is closed.
+    #[must_use]
+    pub fn and_close(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     /// Says when to come again, in whole seconds, none too early.
@@ -98,11 +107,11 @@ impl Answer {
         Ok(header)
     }
 
-    /// Writes the answer, then reads and discards what the client still sends, within bounds: a client that is cut off
-    /// while it sends sees a broken connection instead of the answer (protocols.md §2).
-    pub async fn write(&self, session: &mut Session, drains: &Drains) -> Result<()> {
+    /// Writes the answer to a client in `network`, then reads and discards what it still sends, within bounds: a client
+    /// that is cut off while it sends sees a broken connection instead of the answer (protocols.md §2).
+    pub async fn write(&self, session: &mut Session, drains: &Drains, network: ClientNetwork) -> Result<()> {
         let has_body = !session.as_downstream_mut().is_body_empty();
-        if has_body {
+        if has_body || self.closes {
             // Keep-alive with an unread body would drain it without bound.
             session.set_keepalive(None);
         }
@@ -111,8 +120,8 @@ impl Answer {
         if !is_bodiless {
             session.write_response_body(Some(self.body.clone()), true).await?;
         }
-        if has_body {
-            drains.drain(session).await;
+        if has_body && !self.closes {
+            drains.drain(session, network).await;
         }
         Ok(())
     }

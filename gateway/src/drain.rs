@@ -8,20 +8,28 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Bounds reading on: in bytes, in time, and in requests at once. Past a bound the connection is closed.
+use crate::limits::{ClientNetwork, Slots};
+
+/// How many requests of one network of clients are read on at once: a quarter of all.
+const MAX_DRAINS_PER_CLIENT: u32 = 64;
+
+/// Bounds reading on: in bytes, in time, and in requests at once, in all and for each network of clients. Past a bound the
+/// connection is closed.
 pub struct Drains {
     max_bytes: u64,
     at_once: Semaphore,
+    of_networks: Slots<ClientNetwork>,
 }
 
 impl Drains {
     /// Reads on for at most `max_bytes`: about the largest upload that is allowed.
     pub fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, at_once: Semaphore::new(MAX_DRAINS) }
+        Self { max_bytes, at_once: Semaphore::new(MAX_DRAINS), of_networks: Slots::default() }
     }
 
-    /// Reads and discards the rest of the request's body.
-    pub async fn drain(&self, session: &mut Session) {
+    /// Reads and discards the rest of the body of a request from `network`.
+    pub async fn drain(&self, session: &mut Session, network: ClientNetwork) {
+        let Some(_turn) = self.of_networks.take(network, MAX_DRAINS_PER_CLIENT) else { return };
         let Ok(_permit) = self.at_once.try_acquire() else { return };
         let idle = if session.req_header().headers.contains_key(EXPECT) {
             MAX_DRAIN_IDLE_AFTER_EXPECT

@@ -32,9 +32,11 @@ use crate::{
     drain::Drains,
     ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
+    limits::{Asker, Client, ClientNetwork, Limited, Limits, LimitsConfig},
     metrics::{Metrics, Outcome},
     paywall::{
-        Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, too_large_problem,
+        Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId,
+        too_large_problem,
     },
     record::Record,
     request::{is_grpc, normalise_target, strip, strip_response},
@@ -43,18 +45,24 @@ use crate::{
 /// When a client should come again after what is away.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// What a gRPC client is told that has to pay (protocols.md §1).
+const GRPC_INTERNAL: u8 = 13;
+
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
     paywall: Arc<Paywall>,
     settlement: SettlementCheck,
     books: Arc<Books>,
     drains: Drains,
+    limits: LimitsConfig,
+    counted: Arc<Limits>,
     metrics: Arc<Metrics>,
 }
 
 /// What a gate knows of one request.
 #[derive(Debug, Default)]
 pub struct Visit {
+    client: Option<Client>,
     forward: Option<Forward>,
     body_bytes: u64,
     /// A body to send in the place of the one from behind.
@@ -121,12 +129,16 @@ impl Gate {
                 move |payment_hash| paywall.settled(payment_hash)
             });
         let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
-        Ok((Self { paywall, settlement, books, drains, metrics }, book_keeper))
+        let (limits, counted) = (config.limits, Arc::new(Limits::new()));
+        Ok((Self { paywall, settlement, books, drains, limits, counted, metrics }, book_keeper))
     }
 
     /// Lets a request through, or answers it; true: it is answered.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        match self.admit(session, &mut visit.record).await {
+        let client = self.client(session);
+        let admitted = self.admit(session, &client, &mut visit.record).await;
+        visit.client = Some(client);
+        match admitted {
             Ok(forward) => {
                 visit.record.outcome = Some(if forward.permit.is_some() { Outcome::Paid } else { Outcome::Free });
                 visit.forward = Some(forward);
@@ -140,7 +152,8 @@ impl Gate {
         }
     }
 
-    /// Takes from a request what the server behind must not see, and says in it what is let through for nothing. Whatever
+    /// Takes from a request what the server behind must not see, and says in it where the client is and what is let
+    /// through for nothing. Whatever
     /// else changes path, query or login of the request comes before.
     pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
         self.strip(request, visit)?;
@@ -149,6 +162,9 @@ impl Gate {
 
     /// The first half of [`Self::upstream_request_filter`].
     pub(crate) fn strip(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        if let Some(client) = &visit.client {
+            client.tell(request)?;
+        }
         let forwards_credential = |forward: &Forward| self.paywall.offer(forward.service).forward_credential;
         strip(request, visit.forward.as_ref().is_some_and(forwards_credential))
     }
@@ -237,11 +253,13 @@ impl Gate {
 
     /// Answers a request, and reads on within bounds.
     pub(crate) async fn answer(&self, answer: &Answer, session: &mut Session) -> Result<()> {
-        answer.write(session, &self.drains).await
+        answer.write(session, &self.drains, self.client(session).network()).await
     }
 
     /// What becomes of the request: forwarded, or an answer of our own.
-    async fn admit(&self, session: &mut Session, record: &mut Record) -> Result<Forward, Answer> {
+    async fn admit(&self, session: &mut Session, client: &Client, record: &mut Record) -> Result<Forward, Answer> {
+        let is_grpc = is_grpc(&session.req_header().headers);
+        self.limits.check(client).map_err(|limited| self.limited(limited, is_grpc))?;
         normalise_target(session.req_header_mut())?;
         let request = session.req_header();
         if cors::is_preflight(&request.method, &request.headers) {
@@ -251,7 +269,9 @@ impl Gate {
         let asked = asked(request);
         let service = self.paywall.service(&asked);
         record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
-        match self.paywall.decide(service, &asked, now) {
+        let decision = self.paywall.decide(service, &asked, now);
+        self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
+        match decision {
             Decision::Forward(forward) => {
                 if forward.permit.is_some() {
                     self.metrics.check(began.elapsed());
@@ -260,11 +280,43 @@ impl Gate {
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
-            Decision::Challenge(demand) => match self.challenge(&demand, session).await {
+            Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
             },
         }
+    }
+
+    /// Counts a request against the rates of its service. What is decided says whose token it has; nothing was done yet.
+    fn check_rate(
+        &self,
+        service: Option<ServiceId>,
+        asked: &Asked<'_>,
+        decision: &Decision,
+        client: &Client,
+    ) -> Result<(), Limited> {
+        let Some(service) = service else { return Ok(()) };
+        let offer = self.paywall.offer(service);
+        let payment = match decision {
+            Decision::Forward(Forward { permit: Some(permit), .. }) => Some(permit.token().payment_hash()),
+            _ => None,
+        };
+        let asker = Asker { payment, network: client.network() };
+        let request = (asked.method, asked.path);
+        self.counted.request(&offer.terms.name, &offer.rate_limits, request, asker, Instant::now())
+    }
+
+    fn limited(&self, limited: Limited, is_grpc: bool) -> Answer {
+        self.metrics.limit(limited.into());
+        limited.answer(is_grpc)
+    }
+
+    /// Where a request comes from. Those of which it is not known are one client.
+    fn client(&self, session: &Session) -> Client {
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let peer: IpAddr = address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip);
+        let over_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        self.limits.proxies.client(peer, &session.req_header().headers, over_tls)
     }
 
     /// What a client is answered in the place of what the server behind says.
@@ -286,10 +338,12 @@ impl Gate {
         match decision {
             Decision::Refuse(problem) => Some(problem.into()),
             Decision::Forward(_) => None,
-            Decision::Challenge(demand) => match self.challenge(&demand, session).await {
-                Challenged::Answer(answer) => Some(answer),
-                Challenged::Free(_) => None,
-            },
+            Decision::Challenge(demand) => {
+                match self.challenge(&demand, session, visit.client.as_ref()?.network()).await {
+                    Challenged::Answer(answer) => Some(answer),
+                    Challenged::Free(_) => None,
+                }
+            }
         }
     }
 
@@ -303,11 +357,13 @@ impl Gate {
         Ok(())
     }
 
-    async fn challenge(&self, demand: &Demand, session: &Session) -> Challenged {
+    async fn challenge(&self, demand: &Demand, session: &Session, network: ClientNetwork) -> Challenged {
         self.metrics.challenge(&self.paywall.offer(demand.service).terms.name, demand.reason);
         let unavailable = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail);
-        let answer = match self.paywall.challenge(demand, client(session), unix_now()).await {
-            Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => answer.for_grpc(),
+        let answer = match self.paywall.challenge(demand, network, unix_now()).await {
+            Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => {
+                answer.for_grpc(GRPC_INTERNAL, "payment required")
+            }
             Ok(challenged) => return challenged,
             Err(ChallengeError::TooMany(too_many)) => {
                 self.metrics.limit(too_many.limit.into());
@@ -387,10 +443,4 @@ fn asked(request: &RequestHeader) -> Asked<'_> {
         query: request.uri.query(),
         headers: &request.headers,
     }
-}
-
-/// Where the client's connection comes from. Those of which it is not known are one client.
-fn client(session: &Session) -> IpAddr {
-    let address = session.client_addr().and_then(|address| address.as_inet());
-    address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip)
 }

@@ -10,7 +10,6 @@ mod tests;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::{NonZeroU32, NonZeroUsize},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -19,7 +18,10 @@ use std::{
 use lru::LruCache;
 use sluice_common::l402::PaymentHash;
 
-/// What the rates are given by, and how often a flood is logged.
+pub use crate::limits::RateLimit;
+use crate::limits::{Bucket, ClientNetwork, Rate};
+
+/// The longest wait that is told, and how often a flood is logged.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How many networks of clients are remembered: those that were last given an invoice. What forgotten ones get is bounded
@@ -38,15 +40,6 @@ pub struct InvoiceLimits {
     pub per_client: RateLimit,
     /// How many may be open at once.
     pub max_open: NonZeroU32,
-}
-
-/// A rate, and how many at once while nobody has asked for a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Invoices a minute.
-    pub per_minute: NonZeroU32,
-    /// Invoices at once.
-    pub burst: NonZeroU32,
 }
 
 impl Default for InvoiceLimits {
@@ -120,7 +113,7 @@ pub struct InvoiceGate {
 
 struct State {
     all: Bucket,
-    networks: LruCache<Network, Bucket>,
+    networks: LruCache<ClientNetwork, Bucket>,
     /// All places that are taken, the first to expire first; with the invoice, once it is known.
     open: BTreeMap<Place, Option<PaymentHash>>,
     places: HashMap<PaymentHash, Place>,
@@ -151,18 +144,17 @@ impl InvoiceGate {
         }
     }
 
-    /// Takes a place for an invoice that the node is now asked for, on behalf of a client at `client`. The place stays
+    /// Takes a place for an invoice that the node is now asked for, on behalf of a client in the network `client`. The place stays
     /// taken until the invoice has expired, whatever becomes of the request, or until [`Self::failed`] or
     /// [`Self::settled`] says otherwise. Who is refused takes nothing from anyone.
-    pub fn admit(&self, client: IpAddr, now: Instant) -> Result<Place, TooMany> {
+    pub fn admit(&self, client: ClientNetwork, now: Instant) -> Result<Place, TooMany> {
         let mut state = self.state();
         state.expire(now);
         self.take(&mut state, client, now).inspect_err(|too_many| state.report(*too_many, now))
     }
 
-    fn take(&self, state: &mut State, client: IpAddr, now: Instant) -> Result<Place, TooMany> {
-        let network = Network::of(client);
-        let bucket = state.networks.peek(&network).copied().unwrap_or(Bucket::FULL);
+    fn take(&self, state: &mut State, client: ClientNetwork, now: Instant) -> Result<Place, TooMany> {
+        let bucket = state.networks.peek(&client).copied().unwrap_or(Bucket::FULL);
         let bucket = self.client.take(bucket, now).map_err(|wait| TooMany { limit: Limit::Client, wait })?;
         let all = self.all.take(state.all, now).map_err(|wait| TooMany { limit: Limit::All, wait })?;
         if state.open.len() >= self.max_open {
@@ -170,7 +162,7 @@ impl InvoiceGate {
             let wait = first.saturating_duration_since(now).clamp(Duration::from_secs(1), MINUTE);
             return Err(TooMany { limit: Limit::Open, wait });
         }
-        state.networks.put(network, bucket);
+        state.networks.put(client, bucket);
         state.all = all;
         let place = Place(now + self.invoice_expiry, state.next_number);
         state.next_number += 1;
@@ -187,16 +179,16 @@ impl InvoiceGate {
         }
     }
 
-    /// Gives a place back, and what the client at `client` has used up of the rates, for an invoice that the node
+    /// Gives a place back, and what the network `client` has used up of the rates, for an invoice that the node
     /// certainly did not make.
-    pub fn failed(&self, place: Place, client: IpAddr) {
+    pub fn failed(&self, place: Place, client: ClientNetwork) {
         let mut state = self.state();
         let Some(invoice) = state.open.remove(&place) else { return };
         if let Some(payment_hash) = invoice {
             state.places.remove(&payment_hash);
         }
         state.all = self.all.give_back(state.all);
-        if let Some(bucket) = state.networks.peek_mut(&Network::of(client)) {
+        if let Some(bucket) = state.networks.peek_mut(&client) {
             *bucket = self.client.give_back(*bucket);
         }
     }
@@ -233,55 +225,5 @@ impl State {
             self.refused = 0;
             self.silent_until = Some(now + MINUTE);
         }
-    }
-}
-
-/// A token bucket as the generic cell rate algorithm keeps it: as when it is full again. `None`: it is full.
-#[derive(Debug, Clone, Copy)]
-struct Bucket(Option<Instant>);
-
-impl Bucket {
-    const FULL: Self = Self(None);
-}
-
-/// A token bucket's size and how fast it fills, both as times.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    /// How long it takes to fill by one.
-    interval: Duration,
-    /// How long it takes to fill from empty.
-    whole: Duration,
-}
-
-impl Rate {
-    fn new(limit: RateLimit) -> Self {
-        let interval = MINUTE / limit.per_minute.get();
-        Self { interval, whole: interval * limit.burst.get() }
-    }
-
-    /// The bucket after one is taken from it at `now`, or how long until one can be.
-    fn take(self, bucket: Bucket, now: Instant) -> Result<Bucket, Duration> {
-        let full_at = bucket.0.map_or(now, |full_at| full_at.max(now)) + self.interval;
-        let wait = full_at.saturating_duration_since(now).saturating_sub(self.whole);
-        if wait.is_zero() { Ok(Bucket(Some(full_at))) } else { Err(wait) }
-    }
-
-    /// The bucket after one is put back into it. It is never fuller than full.
-    fn give_back(self, bucket: Bucket) -> Bucket {
-        Bucket(bucket.0.and_then(|full_at| full_at.checked_sub(self.interval)))
-    }
-}
-
-/// The network of a client: what one of them has at hand. A /24 of IPv4, a /64 of IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Network(IpAddr);
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        // A listener on `[::]` sees IPv4 clients as ::ffff:a.b.c.d, which are one /64.
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0xff).into(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        })
     }
 }

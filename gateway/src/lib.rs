@@ -10,6 +10,7 @@ pub mod gate;
 pub mod invoice_limits;
 pub mod ledger;
 pub mod lightning;
+pub mod limits;
 pub mod metrics;
 pub mod path;
 pub mod paywall;

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{invoice_limits, paywall::Reason};
+use crate::{invoice_limits, limits::Limited, paywall::Reason};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -100,6 +100,10 @@ label! {
         InvoicesOfClient = "invoices_of_client",
         /// Open invoices.
         OpenInvoices = "open_invoices",
+        /// The blocklist.
+        Blocked = "blocked",
+        /// The rate of requests.
+        Rate = "rate",
     }
 }
 
@@ -171,6 +175,15 @@ impl From<invoice_limits::Limit> for Limit {
             invoice_limits::Limit::All => Self::Invoices,
             invoice_limits::Limit::Client => Self::InvoicesOfClient,
             invoice_limits::Limit::Open => Self::OpenInvoices,
+        }
+    }
+}
+
+impl From<Limited> for Limit {
+    fn from(limited: Limited) -> Self {
+        match limited {
+            Limited::Blocked => Self::Blocked,
+            Limited::Rate { .. } => Self::Rate,
         }
     }
 }

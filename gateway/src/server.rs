@@ -107,6 +107,7 @@ impl Gateway {
             network: config.network,
             invoice_expiry: config.invoice_expiry,
             invoice_limits: config.invoice_limits,
+            limits: config.limits,
             settlement: config.settlement,
         };
         let (gate, book_keeper) = Gate::start(paywall, node, ledger, metrics)?;

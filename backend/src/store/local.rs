@@ -13,12 +13,23 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::{BlobStore, BlobStream, BlobWriter, StoreError, StoreKey, StoreKind};
 
 /// What is read at a time; one such piece is read ahead.
 const PIECE_LEN: u64 = 128 * 1024;
+
+/// What is written at a time. A multiple of every device's block.
+const BLOCK_LEN: usize = 256 * 1024;
+
+/// From which length on a file goes past the page cache. That saves a copy of each byte, leaves the cache to files that
+/// are read, and nothing is left to be written when the file ends.
+const DIRECT_FROM: u64 = 1024 * 1024;
+
+/// Where memory must begin that a device reads from. <https://man7.org/linux/man-pages/man2/open.2.html>, O_DIRECT.
+const ALIGNMENT: usize = 4096;
 
 /// Keeps each copy as a file of one folder, named by its key. Files are only the server's own to read (mode 600), and
 /// none of them is ever opened to be written a second time. Files of other names stay alone.
@@ -58,7 +69,7 @@ impl BlobStore for LocalStore {
             StoreError::Io(error) if error.kind() == io::ErrorKind::AlreadyExists => StoreError::Taken,
             error => error,
         })?;
-        Ok(Box::new(LocalWriter { dir: Arc::clone(&self.dir), state: Writing::Idle(file) }))
+        Ok(Box::new(LocalWriter { dir: Arc::clone(&self.dir), state: Writing::Idle(Output::new(file)) }))
     }
 
     async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError> {
@@ -114,14 +125,14 @@ struct LocalWriter {
 }
 
 enum Writing {
-    Idle(File),
-    Busy(JoinHandle<io::Result<File>>),
+    Idle(Output),
+    Busy(JoinHandle<io::Result<Output>>),
     Failed,
 }
 
 impl LocalWriter {
     /// The file, once what was handed over before is written.
-    async fn file(&mut self) -> Result<File, StoreError> {
+    async fn output(&mut self) -> Result<Output, StoreError> {
         if let Writing::Busy(job) = &mut self.state {
             // Not taken out first: whoever gives up waiting here can come back.
             let done = job.await;
@@ -129,7 +140,7 @@ impl LocalWriter {
             self.state = Writing::Idle(flatten(done)?);
         }
         match mem::replace(&mut self.state, Writing::Failed) {
-            Writing::Idle(file) => Ok(file),
+            Writing::Idle(output) => Ok(output),
             _ => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         }
     }
@@ -138,22 +149,105 @@ impl LocalWriter {
 #[async_trait]
 impl BlobWriter for LocalWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        let mut file = self.file().await?;
+        let mut output = self.output().await?;
         self.state = Writing::Busy(spawn_blocking(move || {
-            file.write_all(&bytes)?;
-            Ok(file)
+            output.write(&bytes)?;
+            Ok(output)
         }));
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
-        let file = self.file().await?;
+        let output = self.output().await?;
         let dir = Arc::clone(&self.dir);
         blocking(move || {
-            file.sync_all()?;
+            output.finish()?;
             sync_folder(&dir)
         })
         .await
+    }
+}
+
+/// A file that is written in whole blocks, but for its end.
+struct Output {
+    file: File,
+    /// Room for one block; it begins at [`Self::start`].
+    memory: Vec<u8>,
+    start: usize,
+    /// How many bytes of the block are there.
+    held: usize,
+    written: u64,
+    caching: Caching,
+}
+
+/// Whether a file goes through the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caching {
+    /// As long as it is short.
+    Yet,
+    /// It does not.
+    Not,
+    /// It does: not all file systems can do without.
+    Always,
+}
+
+impl Output {
+    fn new(file: File) -> Self {
+        Self { file, memory: Vec::new(), start: 0, held: 0, written: 0, caching: Caching::Yet }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        if self.memory.is_empty() {
+            self.memory = vec![0; BLOCK_LEN + ALIGNMENT];
+            self.start = self.memory.as_ptr().align_offset(ALIGNMENT);
+        }
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_LEN - self.held));
+            let at = self.start + self.held;
+            self.memory[at..at + now.len()].copy_from_slice(now);
+            self.held += now.len();
+            bytes = later;
+            if self.held == BLOCK_LEN {
+                self.write_held()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_held(&mut self) -> io::Result<()> {
+        if self.caching == Caching::Yet && self.written >= DIRECT_FROM {
+            self.caching = if self.set_direct(true).is_ok() { Caching::Not } else { Caching::Always };
+        }
+        let block = &self.memory[self.start..self.start + self.held];
+        match self.file.write_all(block) {
+            // Some file systems say only now that they cannot.
+            Err(error) if self.caching == Caching::Not && error.kind() == io::ErrorKind::InvalidInput => {
+                self.set_direct(false)?;
+                self.caching = Caching::Always;
+                self.file.seek(SeekFrom::Start(self.written))?;
+                self.file.write_all(block)?;
+            }
+            written => written?,
+        }
+        self.written += self.held as u64;
+        self.held = 0;
+        Ok(())
+    }
+
+    fn set_direct(&self, direct: bool) -> io::Result<()> {
+        let mut flags = fcntl_getfl(&self.file)?;
+        flags.set(OFlags::DIRECT, direct);
+        Ok(fcntl_setfl(&self.file, flags)?)
+    }
+
+    /// Writes the end, which is no whole block, and makes all of it durable.
+    fn finish(mut self) -> io::Result<()> {
+        if self.caching == Caching::Not {
+            self.set_direct(false)?;
+        }
+        self.caching = Caching::Always;
+        self.write_held()?;
+        self.file.sync_all()
     }
 }
 
@@ -259,11 +353,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn files_of_every_length_are_whole_with_and_without_the_page_cache() {
+        let (_folder, store) = open();
+        let direct = DIRECT_FROM as usize;
+        let bytes: Vec<u8> = (0..direct + 3 * BLOCK_LEN).map(|at| (at / 7 + at / BLOCK_LEN) as u8).collect();
+        for len in [BLOCK_LEN - 1, BLOCK_LEN, direct, direct + 1, direct + BLOCK_LEN, direct + 2 * BLOCK_LEN + 4_097] {
+            for piece in [65_568, BLOCK_LEN + 512] {
+                let key = StoreKey::random();
+                let mut writer = store.create(&key).await.unwrap();
+                for piece in bytes[..len].chunks(piece) {
+                    writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+                }
+                writer.finish().await.unwrap();
+                assert!(std::fs::read(store.path(&key)).unwrap() == bytes[..len], "{len} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_failed_write_fails_the_copy() {
         let (_folder, store) = open();
         let file = File::open(&*store.dir).unwrap(); // Not writable: every write fails.
-        let mut writer = LocalWriter { dir: Arc::clone(&store.dir), state: Writing::Idle(file) };
-        writer.write(Bytes::from_static(b"a")).await.unwrap();
+        let mut writer = LocalWriter { dir: Arc::clone(&store.dir), state: Writing::Idle(Output::new(file)) };
+        writer.write(Bytes::from(vec![0; BLOCK_LEN])).await.unwrap();
         assert!(matches!(writer.write(Bytes::from_static(b"b")).await, Err(StoreError::Io(_))));
         assert!(matches!(Box::new(writer).finish().await, Err(StoreError::Io(_))));
     }

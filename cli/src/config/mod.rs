@@ -5,6 +5,7 @@
 mod check;
 mod environment;
 mod lightning;
+mod limit_settings;
 mod s3;
 mod service_settings;
 mod services;
@@ -24,6 +25,7 @@ use std::{
 pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
+    limit_settings::{LimitSettings, RateLimitSettings},
     s3::S3Settings,
     service_settings::{
         Addresses, Fallback, HeaderSource, PriceSettings, RewriteSettings, ServiceSettings, StepSettings,

@@ -10,7 +10,10 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sluice_common::secret::Secret;
 
-use super::settings::{YEAR_SECS, positive};
+use super::{
+    RateLimitSettings,
+    settings::{YEAR_SECS, positive},
+};
 
 /// A `[[service]]`: what is sold.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -81,6 +84,9 @@ pub struct ServiceSettings {
     /// Headers that the upstream sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, HeaderSource>,
+    /// How fast its requests may come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<RateLimitSettings>,
     /// Further conditions of its tokens, with their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub constraints: BTreeMap<String, String>,
@@ -259,6 +265,7 @@ impl ServiceSettings {
             price: None,
             rewrite: None,
             headers: BTreeMap::new(),
+            rate_limits: Vec::new(),
             constraints: BTreeMap::new(),
         }
     }

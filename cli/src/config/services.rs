@@ -10,7 +10,7 @@ use sluice_gateway::config::{
 };
 
 use super::{
-    Invalid, ServiceSettings, Settings,
+    Invalid, RateLimitSettings, ServiceSettings, Settings,
     service_settings::{Addresses, Fallback, HeaderSource, PriceSettings},
 };
 
@@ -111,7 +111,16 @@ impl Settings {
             methods: service.methods.iter().map(method).collect::<Result<_, _>>()?,
         };
         let access = Access { rule, auth_only: parsed(service, &service.auth_only)? };
-        Ok(Offer { terms, scope, access, price, forward_credential: self.forwards_credential(service) })
+        let whose = |error| Invalid::InService { service: service.name.clone(), error };
+        let rate_limits = service.rate_limits.iter().map(RateLimitSettings::rule).collect::<Result<_, _>>();
+        Ok(Offer {
+            terms,
+            scope,
+            access,
+            price,
+            forward_credential: self.forwards_credential(service),
+            rate_limits: rate_limits.map_err(whose)?,
+        })
     }
 
     fn upstream_config(&self, service: &ServiceSettings, files: Files) -> Result<UpstreamConfig, Invalid> {

@@ -21,7 +21,8 @@ use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 use time::OffsetDateTime;
 
 use super::{
-    DatabaseUrl, Invalid, KeySource, LightningSettings, S3Settings, ServiceSettings, service_settings::Addresses,
+    DatabaseUrl, Invalid, KeySource, LightningSettings, LimitSettings, S3Settings, ServiceSettings,
+    service_settings::Addresses,
 };
 use crate::logging::{LogFormat, LogLevel};
 
@@ -119,6 +120,8 @@ pub struct GatewaySettings {
     pub invoice_burst_per_client: NonZeroU32,
     /// How many invoices may be open.
     pub max_open_invoices: NonZeroU32,
+    /// What bounds clients.
+    pub limits: LimitSettings,
 }
 
 /// `[backend]`
@@ -217,6 +220,7 @@ impl Default for GatewaySettings {
             invoices_per_minute_per_client: per_client.per_minute,
             invoice_burst_per_client: per_client.burst,
             max_open_invoices: max_open,
+            limits: LimitSettings::default(),
         }
     }
 }

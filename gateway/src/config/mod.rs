@@ -14,7 +14,11 @@ pub use self::{
     requests::{Access, Cost, HostPattern, PathPattern, RequestPattern, Rule, Scope},
     upstream::{HealthCheck, HostPolicy, Protocol, Rewrite, UpstreamAddress, UpstreamConfig, UpstreamError},
 };
-use crate::{invoice_limits::InvoiceLimits, ledger::SettlementProof};
+use crate::{
+    invoice_limits::InvoiceLimits,
+    ledger::SettlementProof,
+    limits::{LimitsConfig, RateRule},
+};
 
 /// What the gateway is told.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct GatewayConfig {
     pub invoice_expiry: Duration,
     /// How many invoices the node is asked for.
     pub invoice_limits: InvoiceLimits,
+    /// What bounds clients.
+    pub limits: LimitsConfig,
     /// What proves that a token is paid.
     pub settlement: SettlementProof,
     /// How long a stop waits for requests under way.
@@ -61,6 +67,8 @@ pub struct PaywallConfig {
     pub invoice_expiry: Duration,
     /// How many invoices the node is asked for.
     pub invoice_limits: InvoiceLimits,
+    /// What bounds clients.
+    pub limits: LimitsConfig,
     /// What proves that a token is paid.
     pub settlement: SettlementProof,
 }
@@ -78,6 +86,8 @@ pub struct Offer {
     pub price: Price,
     /// Whether the server behind sees the credential. The media server counts uses, so it must.
     pub forward_credential: bool,
+    /// How fast its requests may come. All that cover a request count.
+    pub rate_limits: Vec<RateRule>,
 }
 
 /// Why a configuration is refused.
@@ -246,6 +256,7 @@ mod tests {
             access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
             price: Price::Flat(1),
             forward_credential: true,
+            rate_limits: Vec::new(),
         }
     }
 

@@ -27,7 +27,7 @@ pub struct HostPattern {
 }
 
 /// A normalised path, or, with `*` at its end, all that begin as it does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// This path.
     Exact(String),
@@ -36,7 +36,7 @@ pub enum PathPattern {
 }
 
 /// Requests, written `METHOD /path`, or `/path` for every method. `GET` stands for `HEAD`, too.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RequestPattern {
     /// The method; none: any.
     pub method: Option<Method>,

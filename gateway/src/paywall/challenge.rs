@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -18,6 +17,7 @@ use crate::{
     answer::Answer,
     invoice_limits::{Place, TooMany},
     lightning::{Invoice, InvoiceOrder, LightningError},
+    limits::ClientNetwork,
 };
 
 /// How long the node may take to make an invoice. Less than a call to the node may take, so that a late invoice is told
@@ -57,9 +57,14 @@ pub enum ChallengeError {
 }
 
 impl Paywall {
-    /// Asks the node for an invoice and answers a client at `client` 402 with a token that it pays for. Writes nothing
+    /// Asks the node for an invoice and answers a client in the network `client` 402 with a token that it pays for. Writes nothing
     /// anywhere.
-    pub async fn challenge(&self, demand: &Demand, client: IpAddr, now: u64) -> Result<Challenged, ChallengeError> {
+    pub async fn challenge(
+        &self,
+        demand: &Demand,
+        client: ClientNetwork,
+        now: u64,
+    ) -> Result<Challenged, ChallengeError> {
         let offer = self.offer(demand.service);
         let key = self.keys.minting(now).ok_or(ChallengeError::NoKey)?;
         // Before the price is asked for: the limits are that server's, too.
@@ -99,7 +104,12 @@ impl Paywall {
         }
     }
 
-    async fn invoice(&self, order: &InvoiceOrder, place: Place, client: IpAddr) -> Result<Invoice, ChallengeError> {
+    async fn invoice(
+        &self,
+        order: &InvoiceOrder,
+        place: Place,
+        client: ClientNetwork,
+    ) -> Result<Invoice, ChallengeError> {
         // A node that is late may have made one: its place stays taken.
         let made = tokio::time::timeout(INVOICE_TIMEOUT, self.node.create_invoice(order))
             .await

@@ -9,6 +9,7 @@ use sluice_common::{
 };
 
 use super::*;
+use crate::limits::ClientNetwork;
 use crate::{
     config::{Access, HostPattern, PricerConfig, Scope, Step},
     db::GatewayDb,
@@ -37,6 +38,7 @@ fn offer() -> Offer {
         },
         price: Price::Flat(1),
         forward_credential: true,
+        rate_limits: Vec::new(),
     }
 }
 
@@ -156,7 +158,7 @@ async fn a_place_is_given_back_only_where_the_node_certainly_made_no_invoice() {
             Paywall::new(vec![offer()], keys(), Network::Mainnet, node, Duration::from_secs(60), limits).unwrap();
         let purchase = Purchase { max_mib: None, path: None };
         let demand = Demand { service: ServiceId::new(0), reason: Reason::Missing, purchase, price_sat: Some(1) };
-        let ask = |client: [u8; 4]| paywall.challenge(&demand, client.into(), NOW);
+        let ask = |client: [u8; 4]| paywall.challenge(&demand, ClientNetwork::of(client.into()), NOW);
         assert!(matches!(ask([192, 0, 2, 1]).await, Err(ChallengeError::Node(_))));
         for client in [[192, 0, 2, 1], [192, 0, 3, 1]] {
             let again = ask(client).await.map(|_| ()).unwrap_err();

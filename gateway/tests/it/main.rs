@@ -5,6 +5,7 @@
 
 mod behind;
 mod client;
+mod clients;
 mod floods;
 mod grpc;
 mod ledger;
@@ -28,6 +29,7 @@ use sluice_gateway::{
     invoice_limits::InvoiceLimits,
     ledger::{LedgerDb, SettlementProof},
     lightning::TestWallet,
+    limits::LimitsConfig,
     metrics::Metrics,
     server::Gateway,
 };
@@ -84,6 +86,7 @@ impl World {
             network: Network::TestWallet,
             invoice_expiry: Duration::from_secs(600),
             invoice_limits: InvoiceLimits::default(),
+            limits: LimitsConfig::default(),
             settlement: SettlementProof::Preimage,
             shutdown_timeout: Duration::from_secs(5),
         };
@@ -125,6 +128,7 @@ fn media(upstream: &str) -> ServiceConfig {
         access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
         price: Price::Flat(100),
         forward_credential: true,
+        rate_limits: Vec::new(),
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }
@@ -408,6 +412,7 @@ async fn a_taken_address_is_an_error_and_no_panic() {
         network: Network::TestWallet,
         invoice_expiry: Duration::from_secs(600),
         invoice_limits: InvoiceLimits::default(),
+        limits: LimitsConfig::default(),
         settlement: SettlementProof::Preimage,
         shutdown_timeout: Duration::from_secs(1),
     };

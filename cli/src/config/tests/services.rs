@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use http::Method;
-use sluice_gateway::config::{HealthCheck, HostPolicy, Price, Protocol};
+use sluice_gateway::{
+    config::{HealthCheck, HostPolicy, Price, Protocol},
+    limits::{RateKey, RateLimit, RateRule, TrustedHeader},
+};
 
 use super::*;
 
@@ -174,4 +177,49 @@ fn the_services_that_operators_are_shown_work() {
     let settings = load_file(text).unwrap();
     assert_eq!(settings.services.len(), 3);
     assert_eq!(settings.media_terms().unwrap().name, "media");
+}
+
+#[test]
+fn rates_are_of_requests_as_they_are_protected() {
+    let text = service(
+        r#"protect = ["POST /a"]
+        price_sat = 1
+        upstream = "b:1"
+        rate_limits = [{ requests = "GET /r/*", per_minute = 60, burst = 10, key = "token" }, { per_minute = 7 }]"#,
+    );
+    let settings = load_gateway(&text, &[]).unwrap();
+    let positive = |number| std::num::NonZeroU32::new(number).unwrap();
+    let rule = |requests: Option<&str>, per_minute, burst, key| RateRule {
+        requests: requests.map(|requests| requests.parse().unwrap()),
+        limit: RateLimit { per_minute: positive(per_minute), burst: positive(burst) },
+        key,
+    };
+    let rules = [rule(Some("GET /r/*"), 60, 10, RateKey::Token), rule(None, 7, 7, RateKey::Client)];
+    assert_eq!(settings.services().unwrap()[0].offer.rate_limits, rules);
+    for (limit, part) in [
+        ("{ requests = \"HEAD /a\", per_minute = 1 }", "service `a`: `HEAD /a` is not METHOD /path"),
+        ("{ per_minute = 0 }", "test.toml:5:"),
+        ("{ per_minute = 1, burst = 0 }", "test.toml:5:"),
+        ("{ per_minute = 1, key = \"ip\" }", "unknown variant `ip`"),
+        ("{ }", "missing field `per_minute`"),
+    ] {
+        let text = service(&format!("protect = [\"POST /a\"]\nprice_sat = 1\nrate_limits = [{limit}]"));
+        let error = error_of(load_gateway(&text, &[]));
+        assert!(error.contains(part), "{limit}: {error}");
+    }
+}
+
+#[test]
+fn networks_of_clients_are_read_and_nothing_that_is_none() {
+    let text = "[gateway.limits]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\ntrusted_header = \"forwarded\"\n\
+                blocklist = [\"2001:db8::/32\"]";
+    let limits = load_file(text).unwrap().gateway.limits.config();
+    assert_eq!(limits.proxies.networks, ["10.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap()));
+    assert_eq!((limits.proxies.header, limits.blocklist.len()), (TrustedHeader::Forwarded, 1));
+    for wrong in
+        ["blocklist = [\"10.0.0.1/8\"]", "trusted_proxies = [\"proxy.example\"]", "trusted_header = \"x-real-ip\""]
+    {
+        let error = load_file(&format!("[gateway.limits]\n{wrong}")).unwrap_err().to_string();
+        assert!(error.contains("test.toml:2:"), "{error}");
+    }
 }
