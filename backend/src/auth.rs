@@ -159,7 +159,7 @@ pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiE
 pub fn free_permit(app: &App, parts: &Parts) -> Option<FreePermit> {
     let target = parts.uri.path_and_query()?.as_str();
     let request = PermittedRequest { method: &parts.method, target, headers: &parts.headers };
-    FreePermit::of(&request, &app.master_keys, unix_now())
+    FreePermit::of(&request, &app.accepted.load().master_keys, unix_now())
 }
 
 /// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.
