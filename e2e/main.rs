@@ -15,6 +15,7 @@ mod early_answers;
 mod http2;
 mod junk;
 mod kills;
+mod leaked_key;
 mod login;
 mod memory;
 mod paid_upload;

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    StatusCode,
+    HeaderMap, StatusCode,
     header::{CONTENT_LENGTH, HOST},
 };
 use pingora::{
@@ -22,10 +22,10 @@ use pingora::{
 };
 use sluice_common::{
     clock::unix_now,
-    l402::{LAPSED_HEADER, Lapsed},
+    l402::{Credential, Identifier, LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
     problem::Problem,
-    revocation::{NotKnown, RevocationWatch, revoked_problem},
+    revocation::{NotKnown, Revocations, RevocationWatch, revoked_problem},
 };
 
 use crate::{
@@ -356,6 +356,7 @@ impl Gate {
                 self.confirm(&forward, now)
                     .await
                     .map_err(|answer| if is_grpc { refused_grpc(answer) } else { answer })?;
+                self.check_shown(&forward, asked.headers, now).await?;
                 if is_upload {
                     let begun = self.begin_upload(&forward, &asked, client, visit);
                     begun.map_err(|limited| self.limited(limited, is_grpc))?;
@@ -456,6 +457,23 @@ impl Gate {
                     Challenged::Free(_) => None,
                 }
             }
+        }
+    }
+
+    /// Refuses a revoked token on a request that needs none, where the server behind is shown it: it may open files there.
+    /// Whether it is genuine, that server looks.
+    async fn check_shown(&self, forward: &Forward, headers: &HeaderMap, now: u64) -> Result<(), Answer> {
+        if forward.permit.is_some() || !self.paywall.offer(forward.service).forward_credential {
+            return Ok(());
+        }
+        let Ok(Some(credential)) = Credential::from_headers(headers) else { return Ok(()) };
+        let Ok(Identifier { payment_hash, token_id }) = credential.macaroon().identifier() else { return Ok(()) };
+        let is_revoked = |view: &Revocations| {
+            view.has_payment(payment_hash, now) || view.has_minted_at(token_id.minted_at())
+        };
+        match self.revoked.look(is_revoked).await {
+            Ok(true) => Err(revoked_problem().into()),
+            Ok(false) | Err(NotKnown) => Ok(()),
         }
     }
 
