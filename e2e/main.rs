@@ -26,4 +26,6 @@ mod revocation;
 mod s3;
 mod single_use;
 mod store_failures;
+mod tls;
 mod two_backends;
+mod upgrade;

@@ -31,7 +31,7 @@ pub enum Command {
     /// Run everything in one process: gateway, media server and, if no node is configured, a wallet to try it with
     Up(UpArgs),
     /// Run the gateway alone
-    Gateway(GatewayArgs),
+    Gateway(GatewayAloneArgs),
     /// Run the media server alone
     Backend(BackendArgs),
     /// List what was paid
@@ -92,7 +92,7 @@ pub struct UpArgs {
     pub max_mb: Option<NonZeroU64>,
 }
 
-/// `sluice gateway`
+/// Of `sluice gateway` and `sluice up`.
 #[derive(Debug, Args)]
 pub struct GatewayArgs {
     /// Where from.
@@ -107,6 +107,17 @@ pub struct GatewayArgs {
     /// Who takes the payments.
     #[command(flatten)]
     pub lnd: LndArgs,
+}
+
+/// `sluice gateway`
+#[derive(Debug, Args)]
+pub struct GatewayAloneArgs {
+    /// What `sluice up` has, too.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Take over from the gateway that runs on this data folder: its addresses, with none of its uploads cut
+    #[arg(long)]
+    pub upgrade: bool,
 }
 
 /// `sluice backend`
@@ -237,7 +248,13 @@ mod tests {
 
     #[test]
     fn refuses_what_makes_no_sense() {
-        for line in ["sluice", "sluice up --price-sat 0", "sluice up --listen 8081", "sluice gateway --max-mb 1"] {
+        for line in [
+            "sluice",
+            "sluice up --price-sat 0",
+            "sluice up --listen 8081",
+            "sluice gateway --max-mb 1",
+            "sluice up --upgrade",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
         for (line, expected) in [

@@ -17,7 +17,8 @@ use sluice::{
     key_use::{self, KeysCommand},
     keys::rotate,
     logging::{self, LogFormat, LogLevel},
-    payments, server,
+    payments,
+    server::{self, Begin},
 };
 use sluice_common::secret::Secret;
 use time::OffsetDateTime;
@@ -29,9 +30,12 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let Arguments { command, log_level } = Arguments::parse();
     let done = match command {
-        Command::Up(args) => serve(args.into(), log_level),
-        Command::Gateway(args) => serve(args.into(), log_level),
-        Command::Backend(args) => serve(args.into(), log_level),
+        Command::Up(args) => serve(args.into(), log_level, Begin::Anew),
+        Command::Gateway(args) => {
+            let begin = if args.upgrade { Begin::Upgrade } else { Begin::Anew };
+            serve(args.gateway.into(), log_level, begin)
+        }
+        Command::Backend(args) => serve(args.into(), log_level, Begin::Anew),
         Command::Payments(args) => payments(args, log_level),
         Command::CheckConfig(args) => check(args.into_config(Parts::All), log_level),
         Command::Admin(args) => run_admin(args, log_level),
@@ -49,12 +53,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
+fn serve(args: ConfigArgs, log_level: Option<LogLevel>, begin: Begin) -> anyhow::Result<()> {
     let parts = args.parts;
     let settings = load(args.clone(), log_level)?;
     logging::init(settings.log.level, settings.log.format);
     let runtime = Runtime::new()?;
-    let done = runtime.block_on(server::run(settings, parts, &|| load(args.clone(), log_level)));
+    let done = runtime.block_on(server::run(settings, parts, begin, &|| load(args.clone(), log_level)));
     // Who was told to hurry does not wait for tasks either.
     runtime.shutdown_background();
     Ok(done?)

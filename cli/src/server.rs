@@ -4,6 +4,7 @@ mod parts;
 mod reload;
 
 use std::{
+    future::pending,
     io::{self, Write},
     net::SocketAddr,
     num::NonZeroU16,
@@ -25,7 +26,7 @@ use sluice_gateway::{
     ledger::key_use::{self, KeyUseError},
     lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
     metrics::Metrics,
-    server::{Gateway, StartError as GatewayError},
+    server::{Beside, Gateway, StartError as GatewayError},
     tls::CertificateError,
 };
 use tokio::{
@@ -44,9 +45,6 @@ use crate::{
     keys::{self, KeyError, admin_token},
     lightning::{self, Found, NodeError},
 };
-
-/// How long a stop waits for requests under way.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether every part still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -75,14 +73,6 @@ pub enum RunError {
     /// The Lightning node.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// The admin address.
-    #[error("the admin address cannot listen on {address}: {source}")]
-    Admin {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
     /// Addresses that cannot be listened on.
     #[error("cannot listen on {}", .0.join(", nor on "))]
     Addresses(Vec<String>),
@@ -109,17 +99,35 @@ pub enum RunError {
     Hurried,
 }
 
+/// How a process begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// By itself.
+    Anew,
+    /// With the listeners of the gateway that runs.
+    Upgrade,
+}
+
 /// Reads the settings again.
 pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, ConfigError>;
 
 /// Runs `parts` until the process is told to stop (SIGINT, SIGTERM). A first start of all parts makes the keys it needs.
 /// Prints where each part listens, and a line `ready` when all of them serve. On SIGHUP it goes on with what `reread`
-/// gives.
-pub async fn run(settings: Settings, parts: Parts, reread: Reread<'_>) -> Result<(), RunError> {
+/// gives. On SIGQUIT a gateway hands over to a process that begins with an [`Begin::Upgrade`], and ends when nothing is under way.
+pub async fn run(settings: Settings, parts: Parts, begin: Begin, reread: Reread<'_>) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    let _data_dir = DataDir::take(&settings.data_dir, parts)?;
-    check_addresses(&settings, parts)?;
+    let mut told = Told {
+        hang_up: signal(SignalKind::hangup()).map_err(RunError::Signals)?,
+        // Where there is nothing to hand over, it ends the process as ever.
+        quit: (parts == Parts::Gateway).then(|| signal(SignalKind::quit())).transpose().map_err(RunError::Signals)?,
+    };
+    let data_dir = match begin {
+        Begin::Anew => DataDir::take(&settings.data_dir, parts)?,
+        Begin::Upgrade => DataDir::take_over(&settings.data_dir)?,
+    };
+    if begin == Begin::Anew {
+        check_addresses(&settings, parts)?;
+    }
     if parts == Parts::All {
         for path in keys::make_missing(&settings)? {
             tracing::info!(path = %path.display(), "made a new key");
@@ -132,7 +140,7 @@ pub async fn run(settings: Settings, parts: Parts, reread: Reread<'_>) -> Result
     let plan = Plan::new(settings, parts, found)?;
     let mut servers = Servers::default();
     let outcome = tokio::select! {
-        outcome = servers.run(plan, parts, &mut hang_up, reread) => outcome,
+        outcome = servers.run(plan, parts, data_dir, &mut told, reread) => outcome,
         () = signals.next() => Ok(()),
     };
     tokio::select! {
@@ -221,7 +229,7 @@ fn gateway_config(settings: &Settings, master_keys: MasterKeys, network: Network
         invoice_limits: settings.gateway.invoice_limits(),
         limits: settings.gateway.limits.config(),
         settlement: settings.lightning.settlement,
-        shutdown_timeout: SHUTDOWN_TIMEOUT,
+        shutdown_timeout: settings.stop_timeout(),
     })
 }
 
@@ -263,7 +271,7 @@ pub(crate) fn backend_config(
         network,
         template_uploaders: settings.template_uploaders()?,
         podcast_index: keys::podcast_index(settings)?,
-        timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
+        timeouts: Timeouts { shutdown: settings.stop_timeout(), ..Timeouts::default() },
     })
 }
 
@@ -302,25 +310,48 @@ struct Servers {
     gateway: Option<Gateway>,
     /// What they were started with.
     started: Option<Started>,
+    data_dir: Option<DataDir>,
 }
 
 impl Servers {
-    /// Starts everything and comes back when a part fails. At each `hang_up` it goes on with what `reread` gives.
+    /// Starts everything and comes back when a part fails, or when all is handed over and done. At a hang-up it goes on
+    /// with what `reread` gives.
     async fn run(
         &mut self,
         plan: Plan,
         parts: Parts,
-        hang_up: &mut Signal,
+        data_dir: DataDir,
+        told: &mut Told,
         reread: Reread<'_>,
     ) -> Result<(), RunError> {
+        self.data_dir = Some(data_dir);
         self.start(plan, parts).await?;
+        if let Some(data_dir) = &mut self.data_dir {
+            data_dir.serves()?;
+        }
         self.announce();
+        let Told { hang_up, quit } = told;
         loop {
             tokio::select! {
                 part = self.ended() => return Err(RunError::Ended(part)),
                 _ = hang_up.recv() => self.reload(reread).await,
+                () = received(quit) => if self.hand_over().await { return Ok(()) },
             }
         }
+    }
+
+    /// Hands over to the new process that waits, and waits until nothing is under way here. False: nobody waits.
+    async fn hand_over(&self) -> bool {
+        let (Some(gateway), Some(data_dir)) = (&self.gateway, &self.data_dir) else { return false };
+        tracing::info!("told to hand over (SIGQUIT)");
+        if !data_dir.is_awaited().await {
+            tracing::error!("no new process waits for the listeners (`sluice gateway --upgrade`): going on");
+            return false;
+        }
+        gateway.hand_over().await;
+        tracing::info!("handed over; ending when nothing is under way any more");
+        gateway.drained().await;
+        true
     }
 
     /// Starts the parts, the gateway last: whoever it lets in finds the others at work.
@@ -345,9 +376,8 @@ impl Servers {
             let metrics = Arc::<Metrics>::default();
             let token = admin_token::read_or_make(&settings.data_dir)?;
             let api = Api::new(token, Arc::clone(&ledger), watch.health(), wallet.is_some(), config.network);
-            let api = Arc::new(api);
-            let (listen, counted) = (config.admin_listen, Arc::clone(&metrics));
-            self.admin = Some(AdminServer::start(listen, wallet, watch, counted, Some(Arc::clone(&api))).await?);
+            let (api, counted) = (Arc::new(api), Arc::clone(&metrics));
+            self.admin = Some(AdminServer::new(config.admin_listen, wallet, watch, counted, Arc::clone(&api)));
             paid_through = Some((config, node, ledger, metrics, api));
         }
         if let Some(config) = backend {
@@ -361,9 +391,13 @@ impl Servers {
         if let Some((mut config, node, ledger, metrics, api)) = paid_through {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
+            let admin = self.admin.as_ref().map(|admin| admin.router.clone());
+            let beside = Beside { admin, upgrade: self.data_dir.as_ref().and_then(DataDir::upgrade) };
             api.configured(&config);
             started.api = Some(api);
-            self.gateway = Some(Gateway::start(config, node, ledger, metrics).await?);
+            // All that could fail is done.
+            self.data_dir.iter().for_each(DataDir::ask);
+            self.gateway = Some(Gateway::start(config, node, ledger, metrics, beside).await?);
         }
         if let Some(admin) = &self.admin {
             admin.ready.send_replace(true);
@@ -400,9 +434,6 @@ impl Servers {
             if self.backend.as_ref().is_some_and(|backend| backend.task.is_finished()) {
                 return "the media server";
             }
-            if self.admin.as_ref().is_some_and(|admin| admin.task.is_finished()) {
-                return "the admin address";
-            }
         }
     }
 
@@ -417,9 +448,20 @@ impl Servers {
         if let Some(backend) = self.backend.take() {
             backend.stop().await;
         }
-        if let Some(admin) = self.admin.take() {
-            admin.stop().await;
-        }
+    }
+}
+
+/// What tells the process something else.
+struct Told {
+    hang_up: Signal,
+    quit: Option<Signal>,
+}
+
+/// Waits for a signal; for ever where it is not listened for.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => pending().await,
     }
 }
 
@@ -445,7 +487,6 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use sluice_gateway::db::GatewayDb;
     use tokio::time::timeout;
 
     use super::*;
@@ -453,16 +494,17 @@ mod tests {
     #[tokio::test]
     async fn no_part_ends_unnoticed() {
         let dir = tempfile::tempdir().unwrap();
-        let db = GatewayDb::open(&dir.path().join("gateway.db")).await.unwrap();
-        let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
-        let watch = NodeWatch::start(Arc::<TestWallet>::clone(&wallet), Network::TestWallet);
-        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch, Arc::default(), None);
-        let admin = admin.await.unwrap();
-        let stop = admin.task.abort_handle();
-        let servers = Servers { admin: Some(admin), ..Servers::default() };
+        let mut settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
+        settings.backend.listen.set_port(0);
+        keys::make_missing(&settings).unwrap();
+        let master_keys = keys::master_keys(&settings).unwrap();
+        let config = backend_config(&settings, master_keys, Network::TestWallet).unwrap();
+        let backend = BackendServer::start(config).await.unwrap();
+        let stop = backend.task.abort_handle();
+        let servers = Servers { backend: Some(backend), ..Servers::default() };
         assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");
         stop.abort();
-        assert_eq!(timeout(LOOK_EVERY * 10, servers.ended()).await.unwrap(), "the admin address");
+        assert_eq!(timeout(LOOK_EVERY * 10, servers.ended()).await.unwrap(), "the media server");
     }
 
     #[test]

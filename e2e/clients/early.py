@@ -31,6 +31,21 @@ CLIENTS = [
     ("reqwest, HTTP/1.1", RUST, "reqwest", [False, True], [LENGTH, NO_LENGTH]),
     ("reqwest, h2c", RUST, "reqwest_h2c", [False, True], [LENGTH, NO_LENGTH]),
 ]
+# The same over TLS. node's fetch, requests, aiohttp and urllib speak HTTP/1.1 alone there, too.
+TLS_CLIENTS = [
+    ("curl, TLS, HTTP/1.1", PYTHON, "curl", [False, True], [LENGTH, NO_LENGTH]),
+    ("curl, TLS, HTTP/2", PYTHON, "curl_h2", [False, True], [LENGTH, NO_LENGTH]),
+    ("node fetch, TLS, FormData", NODE, "FormData", [False], [LENGTH]),
+    ("node fetch, TLS, Buffer", NODE, "Buffer", [False], [LENGTH]),
+    ("node fetch, TLS, stream", NODE, "stream", [False], [NO_LENGTH]),
+    ("requests, TLS", PYTHON, "requests", [False], [LENGTH, NO_LENGTH]),
+    ("httpx, TLS, HTTP/1.1", PYTHON, "httpx", [False], [LENGTH, NO_LENGTH]),
+    ("httpx, TLS, HTTP/2", PYTHON, "httpx_h2c", [False], [LENGTH, NO_LENGTH]),
+    ("aiohttp, TLS", PYTHON, "aiohttp", [False], [LENGTH, NO_LENGTH]),
+    ("urllib, TLS", PYTHON, "urllib", [False], [LENGTH, NO_LENGTH]),
+    ("reqwest, TLS, HTTP/1.1", RUST, "reqwest", [False], [LENGTH, NO_LENGTH]),
+    ("reqwest, TLS, HTTP/2", RUST, "reqwest_h2", [False], [LENGTH, NO_LENGTH]),
+]
 
 
 def refusals(clients):
@@ -57,14 +72,17 @@ def run(clients, results):
             cases.append((f"{status}: {name}", cell))
     table = f"Answers before the body, {REPEAT} times each"
     before = clients.shop.payments()
-    for name, program, client, expects, lengths in CLIENTS:
+    gateways = [(clients.shop.gateway, CLIENTS), (clients.shop.tls, TLS_CLIENTS)]
+    tried = [(gateway, *row) for gateway, rows in gateways for row in rows]
+    for gateway, name, program, client, expects, lengths in tried:
         for expect in expects:
             for length in lengths:
                 variant = name + (", Expect" if expect else "") + ("" if length else ", no length")
                 if ONLY not in variant:
                     continue
                 job = {
-                    "url": f"{clients.shop.gateway}/largefile", "client": client, "expect": expect, "length": length,
+                    "url": f"{gateway}/largefile", "client": client, "expect": expect, "length": length,
+                    "ca": str(clients.shop.authority),
                     "cells": [cell for _, cell in cases],
                 }
                 started = time.monotonic()

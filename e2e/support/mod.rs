@@ -142,6 +142,36 @@ impl Sluice {
     async fn start_process(&mut self, at: usize) {
         let (command, process) = &self.processes[at];
         assert!(process.is_none(), "still running");
+        let command = self.command(command);
+        self.processes[at].1 = Some(Process::start(command, &self.log_path()).await);
+    }
+
+    /// Starts another gateway in the place of the one that runs, and gives that one, which may go on for a while.
+    pub async fn upgrade(&mut self) -> Process {
+        let mut command = self.command("gateway");
+        command.arg("--upgrade");
+        let process = Process::start(command, &self.log_path()).await;
+        let at = self.gateway_process();
+        self.processes[at].1.replace(process).unwrap()
+    }
+
+    /// Starts one that cannot.
+    pub async fn try_upgrade(&self) -> bool {
+        let mut command = self.command("gateway");
+        let ended = command.arg("--upgrade").stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).status();
+        timeout(Duration::from_secs(30), ended).await.expect("does not end").unwrap().success()
+    }
+
+    /// Sends a signal to the gateway alone.
+    pub async fn signal_gateway(&self, name: &str) {
+        self.processes[self.gateway_process()].1.as_ref().unwrap().signal(name).await;
+    }
+
+    fn gateway_process(&self) -> usize {
+        self.processes.iter().position(|(command, _)| *command == "gateway").unwrap()
+    }
+
+    fn command(&self, command: &str) -> Command {
         let arguments = self.arguments(command);
         let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_sluice")]);
         let mut command = Command::new(words.next().unwrap());
@@ -152,7 +182,7 @@ impl Sluice {
             .env("SLUICE_LOG", "trace")
             .env("RUST_LOG", "trace")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        self.processes[at].1 = Some(Process::start(command, &self.log_path()).await);
+        command
     }
 
     /// The arguments that `sluice up` is started with.

@@ -44,6 +44,19 @@ impl Process {
         Self { child }
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        // One that has ended is a zombie until it is waited for.
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        !status.contains("State:\tZ")
+    }
+
+    /// Waits until it ends by itself, well.
+    pub async fn ended(mut self) {
+        let status = timeout(Duration::from_secs(60), self.child.wait()).await.expect("does not end").unwrap();
+        assert!(status.success(), "{status}");
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }

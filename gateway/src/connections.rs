@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
@@ -30,6 +31,7 @@ use tokio::{
 use crate::{
     limits::{ClientNetwork, LimitsConfig, Slots, SlowClients},
     metrics::{Limit, Metrics},
+    proxy::Serving,
 };
 
 /// For a body of HTTP/2, in how many times the timeout something must come. It is not known whether the client is waited
@@ -47,7 +49,8 @@ tokio::task_local! {
 /// Takes connections for `A`, within bounds.
 pub(crate) struct Connections<A> {
     app: Arc<A>,
-    limits: LimitsConfig,
+    /// What a connection is bounded by is what is configured when it begins.
+    serving: Arc<ArcSwap<Serving>>,
     all: Semaphore,
     of_networks: Slots<ClientNetwork>,
     metrics: Arc<Metrics>,
@@ -119,14 +122,15 @@ impl Watch {
 }
 
 impl<A> Connections<A> {
-    pub(crate) fn new(app: A, limits: LimitsConfig, metrics: Arc<Metrics>) -> Self {
-        let all = Semaphore::new(usize::try_from(limits.max_connections.get()).unwrap_or(Semaphore::MAX_PERMITS));
-        Self { app: Arc::new(app), limits, all, of_networks: Slots::default(), metrics }
+    pub(crate) fn new(app: A, serving: Arc<ArcSwap<Serving>>, metrics: Arc<Metrics>) -> Self {
+        let max = serving.load().gate.limits().max_connections;
+        let all = Semaphore::new(usize::try_from(max.get()).unwrap_or(Semaphore::MAX_PERMITS));
+        Self { app: Arc::new(app), serving, all, of_networks: Slots::default(), metrics }
     }
 
     /// The most connections that come from `peer`'s network. A trusted proxy has those of many clients.
-    fn max_of(&self, peer: IpAddr) -> u32 {
-        if self.limits.proxies.contains(peer) { u32::MAX } else { self.limits.max_connections_per_client.get() }
+    fn max_of(limits: &LimitsConfig, peer: IpAddr) -> u32 {
+        if limits.proxies.contains(peer) { u32::MAX } else { limits.max_connections_per_client.get() }
     }
 }
 
@@ -135,17 +139,21 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let digest = stream.get_socket_digest();
         let peer = digest.as_ref().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-        let of_network = peer.map(|peer| self.of_networks.take(ClientNetwork::of(peer), self.max_of(peer)));
+        let serving = self.serving.load_full();
+        let limits = serving.gate.limits();
+        let of_network = peer.map(|peer| self.of_networks.take(ClientNetwork::of(peer), Self::max_of(limits, peer)));
         let (Ok(_place), None | Some(Some(_))) = (self.all.try_acquire(), &of_network) else {
             self.metrics.limit(Limit::Connections);
             return None;
         };
         let connection = Arc::new(Connection {
             app: Arc::clone(&self.app),
-            slow: self.limits.slow,
+            slow: limits.slow,
             has_begun: AtomicBool::new(false),
             metrics: Arc::clone(&self.metrics),
         });
+        // It may be replaced while the connection lives.
+        drop(serving);
         let mut serving = std::pin::pin!(connection.process_new(stream, shutdown));
         tokio::select! {
             biased;

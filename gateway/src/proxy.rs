@@ -91,6 +91,11 @@ impl Proxy {
         Self { serving, running: watch::Sender::new(0), stopping }
     }
 
+    /// What is serving.
+    pub fn serving(&self) -> Arc<ArcSwap<Serving>> {
+        Arc::clone(&self.serving)
+    }
+
     /// How many requests are under way.
     pub fn running(&self) -> watch::Receiver<usize> {
         self.running.subscribe()

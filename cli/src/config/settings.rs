@@ -49,6 +49,8 @@ const fn positive_u32(value: u32) -> NonZeroU32 {
 pub struct Settings {
     /// Where databases, files and keys are unless a setting says otherwise.
     pub data_dir: PathBuf,
+    /// How long a stop waits for requests under way, for each part.
+    pub stop_timeout_secs: NonZeroU64,
     /// What is logged, and how.
     pub log: LogSettings,
     /// What makes and checks tokens; gateway and backend must have the same.
@@ -213,6 +215,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("sluice-data"),
+            stop_timeout_secs: positive(30),
             log: LogSettings::default(),
             l402: L402Settings::default(),
             lightning: LightningSettings::default(),
@@ -304,6 +307,11 @@ impl Settings {
             return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always(), retired: false }];
         }
         self.l402.master_keys.clone()
+    }
+
+    /// How long a stop waits for requests under way, for each part.
+    pub fn stop_timeout(&self) -> Duration {
+        Duration::from_secs(self.stop_timeout_secs.get())
     }
 
     /// The embedded wallet's key.
@@ -404,6 +412,7 @@ impl Settings {
         };
         Self {
             data_dir: self.data_dir.clone(),
+            stop_timeout_secs: self.stop_timeout_secs,
             log: self.log.clone(),
             l402: L402Settings { master_keys: self.master_keys(), ..self.l402.clone() },
             lightning: self.effective_lightning(),

@@ -241,7 +241,7 @@ fn says_where_a_file_is_wrong() {
     for (text, error) in [
         (
             "data_dir = \"a\"\nnodes = 1",
-            "test.toml:2:1: unknown field `nodes`, expected one of `data_dir`, `log`, `l402`, `lightning`, `gateway`, `service`, `backend`",
+            "test.toml:2:1: unknown field `nodes`, expected one of `data_dir`, `stop_timeout_secs`, `log`, `l402`, `lightning`, `gateway`, `service`, `backend`",
         ),
         (
             "[gateway]\nlisten = \"8081\"",

@@ -15,10 +15,12 @@ use crate::{
     keys,
 };
 
-/// What needs a restart, by table and name; a table alone: all of it. Everything else can change while the servers run.
-const FIXED: [(&str, &[&str]); 5] = [
+/// What needs a restart, by table and name; a table, or a name, alone: all of it. Everything else can change while the servers run.
+const FIXED: [(&str, &[&str]); 7] = [
     ("data_dir", &[]),
+    ("stop_timeout_secs", &[]),
     ("log", &[]),
+    ("gateway.limits", &["max_connections"]),
     ("gateway", &["listen", "admin_listen", "tls_listen", "tls_certificate", "tls_key", "database_url"]),
     (
         "lightning",
@@ -116,11 +118,17 @@ fn needing_restart(before: &Settings, now: &Settings) -> Vec<String> {
     let [before, now] = &tables;
     let mut found = Vec::new();
     for (table, names) in FIXED {
-        let of = |settings: &toml::Table, name: &str| settings.get(table)?.get(name).cloned();
-        if names.is_empty() && before.get(table) != now.get(table) {
+        let whole = |settings: &toml::Table| -> Option<toml::Value> {
+            let (first, rest) = table.split_once('.').map_or((table, None), |(first, rest)| (first, Some(rest)));
+            let value = settings.get(first)?;
+            rest.map_or(Some(value), |rest| value.get(rest)).cloned()
+        };
+        let (before, now) = (whole(before), whole(now));
+        if names.is_empty() && before != now {
             found.push(table.to_owned());
         }
-        let differs = names.iter().filter(|name| of(before, name) != of(now, name));
+        let of = |table: &Option<toml::Value>, name: &str| table.as_ref()?.get(name).cloned();
+        let differs = names.iter().filter(|name| of(&before, name) != of(&now, name));
         found.extend(differs.map(|name| format!("{table}.{name}")));
     }
     found
@@ -141,6 +149,12 @@ mod tests {
         assert_eq!(changed(|_| ()), [""; 0]);
         assert_eq!(changed(|now| now.services[0].price_sat = Some(7)), [""; 0]);
         assert_eq!(changed(|now| now.gateway.max_open_invoices = 7.try_into().unwrap()), [""; 0]);
+        assert_eq!(changed(|now| now.gateway.limits.blocklist = vec!["192.0.2.0/24".parse().unwrap()]), [""; 0]);
+        assert_eq!(
+            changed(|now| now.gateway.limits.max_connections = 7.try_into().unwrap()),
+            ["gateway.limits.max_connections"]
+        );
+        assert_eq!(changed(|now| now.stop_timeout_secs = 7.try_into().unwrap()), ["stop_timeout_secs"]);
         assert_eq!(changed(|now| now.lightning.invoice_expiry_secs = 70.try_into().unwrap()), [""; 0]);
         assert_eq!(changed(|now| now.data_dir = "elsewhere".into()), ["data_dir"]);
         assert_eq!(changed(|now| now.gateway.listen.set_port(1)), ["gateway.listen"]);

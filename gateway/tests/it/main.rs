@@ -37,7 +37,7 @@ use sluice_gateway::{
     lightning::TestWallet,
     limits::LimitsConfig,
     metrics::Metrics,
-    server::Gateway,
+    server::{Beside, Gateway},
 };
 use tempfile::TempDir;
 
@@ -101,7 +101,10 @@ impl World {
         };
         change(&mut config);
         let metrics = Arc::<Metrics>::default();
-        let gateway = Gateway::start(config.clone(), wallet.clone(), ledger.clone(), metrics.clone()).await.unwrap();
+        let gateway =
+            Gateway::start(config.clone(), wallet.clone(), ledger.clone(), metrics.clone(), Beside::default())
+                .await
+                .unwrap();
         Self { gateway, config, metrics, wallet, ledger, behind, folder }
     }
 
@@ -429,7 +432,10 @@ async fn a_taken_address_is_an_error_and_no_panic() {
         settlement: SettlementProof::Preimage,
         shutdown_timeout: Duration::from_secs(1),
     };
-    let error = Gateway::start(config, world.wallet.clone(), world.ledger.clone(), Arc::default()).await.err().unwrap();
+    let error = Gateway::start(config, world.wallet.clone(), world.ledger.clone(), Arc::default(), Beside::default())
+        .await
+        .err()
+        .unwrap();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
     world.gateway.stop().await;
 }
