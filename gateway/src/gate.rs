@@ -25,7 +25,7 @@ use sluice_common::{
     l402::{Credential, Identifier, LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
     problem::Problem,
-    revocation::{NotKnown, Revocations, RevocationWatch, revoked_problem},
+    revocation::{NotKnown, RevocationWatch, Revocations, revoked_problem},
 };
 
 use crate::{
@@ -468,9 +468,8 @@ impl Gate {
         }
         let Ok(Some(credential)) = Credential::from_headers(headers) else { return Ok(()) };
         let Ok(Identifier { payment_hash, token_id }) = credential.macaroon().identifier() else { return Ok(()) };
-        let is_revoked = |view: &Revocations| {
-            view.has_payment(payment_hash, now) || view.has_minted_at(token_id.minted_at())
-        };
+        let is_revoked =
+            |view: &Revocations| view.has_payment(payment_hash, now) || view.has_minted_at(token_id.minted_at());
         match self.revoked.look(is_revoked).await {
             Ok(true) => Err(revoked_problem().into()),
             Ok(false) | Err(NotKnown) => Ok(()),

@@ -20,7 +20,7 @@ use crate::{World, client::Request, with};
 const LIMIT: Duration = Duration::from_secs(2);
 
 fn order(revoked: Revoked) -> RevokeOrder {
-    RevokeOrder { revoked, expires_at: None, reason: String::new(), now: unix_now() }
+    RevokeOrder { revoked, reason: String::new(), now: unix_now() }
 }
 
 async fn status(world: &World, credential: &Credential) -> (u16, String) {
