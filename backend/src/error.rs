@@ -258,14 +258,14 @@ impl ApiError {
     /// Whether it is our fault, and nobody logged it yet.
     fn is_internal(&self) -> bool {
         use PodcastError::{Answer, AnswerTooLong, Refused, Unreachable};
-        // What every request would say while the database is away, the database has said.
+        // What every request would say while a database is away was said when it went.
         !matches!(self, Self::Db(DbError::Away))
             && matches!(
                 self,
                 Self::Download(_)
                     | Self::Db(_)
                     | Self::SignLogin(_)
-                    | Self::NotTaken(NotTaken::RevocationsUnknown(_) | NotTaken::SettlementUnknown(_))
+                    | Self::NotTaken(NotTaken::SettlementUnknown(_))
                     | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
             )
     }

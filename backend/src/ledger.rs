@@ -1,9 +1,10 @@
 //! What the gateway's ledger says of tokens: which are revoked, and which of a retired key were paid.
 //!
 //! The gateway refuses those, too, but this server trusts no position in the network. It only reads, and only these two
-//! tables; a ledger that no gateway has made yet says nothing of any token.
+//! tables. A ledger that no gateway has made yet revokes nothing, and proves no payment.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -26,7 +27,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::db::{DbError, connect_options};
+use crate::db::{DbError, answers, connect_options};
 
 /// How long an answer may take for which a request waits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -98,9 +99,12 @@ pub enum ReadError {
     /// Its URL.
     #[error("its URL cannot be read")]
     Url,
-    /// It was there before.
-    #[error("the ledger is gone that was there")]
+    /// It is not there.
+    #[error("there is no ledger of a gateway")]
     Gone,
+    /// It may not be looked at.
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// It does not answer.
     #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Timeout,
@@ -145,10 +149,11 @@ impl Ledger {
             LedgerConfig::Sqlite { path } => Place::Sqlite(path.clone()),
             LedgerConfig::Postgres { url } => connect_options(url).map_or(Place::Unreadable, |options| {
                 let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ANSWER_TIMEOUT);
+                let pool = pool.after_release(|connection, _| Box::pin(answers(connection)));
                 Place::Postgres(pool.connect_lazy_with(options))
             }),
         };
-        let reader = Arc::new(Reader { place, was_there: false.into() });
+        let reader = Arc::new(Reader { place, was_there: false.into(), missed: false.into() });
         Self { revoked: RevocationWatch::start(Follow(Arc::clone(&reader))), reader }
     }
 
@@ -180,6 +185,8 @@ struct Reader {
     place: Place,
     /// Whether its tables were ever found: then a ledger without them says nothing, in the place of "nothing is revoked".
     was_there: AtomicBool,
+    /// Whether it was said that they were not.
+    missed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -214,7 +221,15 @@ impl RevocationSource for Follow {
                 Ok(last.cast_unsigned())
             }
             None if self.0.was_there.load(Ordering::Relaxed) => Err(ReadError::Gone),
-            None => Ok(0),
+            None => {
+                if !self.0.missed.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "there is no ledger of a gateway yet ([gateway] database_url): nothing is revoked here, and tokens \
+                         of a retired key are not taken"
+                    );
+                }
+                Ok(0)
+            }
         }
     }
 
@@ -253,12 +268,12 @@ impl Reader {
         }
         match &self.place {
             Place::Sqlite(path) => {
-                let Some(mut ledger) = open(path, "payment").await? else { return Ok(false) };
+                let mut ledger = open(path, "payment").await?.ok_or(ReadError::Gone)?;
                 let settled = ask!(&mut ledger)?;
                 ledger.close().await?;
                 Ok(settled)
             }
-            Place::Postgres(pool) => Ok(none_without_table(ask!(pool))?.unwrap_or(false)),
+            Place::Postgres(pool) => none_without_table(ask!(pool))?.ok_or(ReadError::Gone),
             Place::Unreadable => Err(ReadError::Url),
         }
     }
@@ -292,7 +307,7 @@ impl Row {
 
 /// Opens a ledger in a file, to read; none if it has no such table yet, or there is no file.
 async fn open(path: &Path, table: &str) -> Result<Option<SqliteConnection>, ReadError> {
-    if !path.exists() {
+    if !path.try_exists()? {
         return Ok(None);
     }
     let options = SqliteConnectOptions::new()

@@ -58,7 +58,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 
 /// The whole server.
 pub fn router(app: Arc<App>) -> Router {
-    let drains = app.drains();
+    let drains = app.drains.clone();
     let (routes, document) = routes().split_for_parts();
     routes
         .fallback(async || ApiError::NoSuchRoute)

@@ -86,7 +86,7 @@ impl Reloader {
     pub async fn reload(&self, config: &BackendConfig) -> Result<(), StartError> {
         let app = self.0.get().ok_or(StartError::NotYet)?;
         keys::check(&*app.db, config).await?;
-        app.accepted.store(Arc::new(Accepted::new(config)));
+        app.accept(Accepted::new(config));
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     auth::Logins,
     config::{BackendConfig, DatabaseConfig},
     db::{Content, Database},
+    disk::DiskGuard,
     keys,
     ledger::Ledger,
     legacy::{self, LegacyError},
@@ -59,6 +60,8 @@ pub struct App {
     pub free_uploads: FreeUploads,
     /// What credentials are checked against, now.
     pub accepted: Arc<ArcSwap<Accepted>>,
+    /// The bounds on reading what is left of a body that was answered early.
+    pub drains: Drains,
     /// The network that credentials were paid on.
     pub network: Network,
     /// Says which of them are revoked.
@@ -78,8 +81,10 @@ impl App {
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
         let sealing_key = config.store.encryption_key().map(keys::sealing_key);
         let seals_with = sealing_key.clone().filter(|_| config.store.seals());
+        let uploads = Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with);
+        let disk = DiskGuard::new(config.store.dir(), config.database.dir(), config.min_free_disk_bytes);
         Self {
-            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with).with_quota(config.quota)),
+            uploads: Arc::new(uploads.with_quota(config.quota).with_disk(disk)),
             db,
             store,
             sealing_key,
@@ -88,6 +93,7 @@ impl App {
             host: config.host.clone(),
             free_uploads: config.free_uploads,
             accepted: Arc::new(ArcSwap::from_pointee(Accepted::new(config))),
+            drains: drains(&config.terms, config.free_uploads),
             network: config.network,
             ledger: Ledger::follow(&config.ledger),
             template_uploaders: config.template_uploaders.clone(),
@@ -105,14 +111,20 @@ impl App {
         legacy::content(&*self.db, &*self.store, self.sealing_key.as_ref(), muid).await
     }
 
-    /// The bounds on reading what is left of a body that was answered early.
-    pub fn drains(&self) -> Drains {
-        drains(&self.accepted.load().terms, self.free_uploads)
+    /// Takes credentials by this from now on.
+    pub fn accept(&self, accepted: Accepted) {
+        self.drains.configure(largest_upload(&accepted.terms, self.free_uploads));
+        self.accepted.store(Arc::new(accepted));
     }
 }
 
 /// The bounds on reading what is left of a body, where uploads have these limits.
 pub(crate) fn drains(terms: &ServiceTerms, free_uploads: FreeUploads) -> Drains {
+    Drains::new(DrainLimits::for_uploads_of(largest_upload(terms, free_uploads)))
+}
+
+/// In bytes.
+fn largest_upload(terms: &ServiceTerms, free_uploads: FreeUploads) -> u64 {
     let paid = terms.max_upload_mb.saturating_mul(sluice_common::limits::BYTES_PER_MB);
-    Drains::new(DrainLimits::for_uploads_of(paid.max(free_uploads.max_upload_bytes())))
+    paid.max(free_uploads.max_upload_bytes())
 }

@@ -115,6 +115,7 @@ pub async fn plugged(
         dry_run: false,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     };
     let config = PaywallConfig {
         offers: vec![offer],

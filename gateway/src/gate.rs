@@ -30,7 +30,7 @@ use sluice_common::{
 
 use crate::{
     answer::Answer,
-    config::{ConfigError, Offer, PaywallConfig, check_offers},
+    config::{ConfigError, Cost, Offer, PaywallConfig, check_offers},
     connections::Watch,
     cors,
     drain::Drains,
@@ -364,11 +364,26 @@ impl Gate {
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, is_upload) => {
+                Ok(self.paywall.for_nothing(&demand))
+            }
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
             },
         }
+    }
+
+    /// Whether a client that has no credential gets for nothing what it would have to pay for, and counts that.
+    fn is_freebie(&self, demand: &Demand, asked: &Asked<'_>, client: &Client, is_upload: bool) -> bool {
+        let offer = self.paywall.offer(demand.service);
+        let Some(freebies) = offer.freebies.filter(|_| demand.reason == Reason::Missing) else { return false };
+        // Who asks for the price is told it.
+        if offer.access.cost(asked.method, asked.path) != Cost::Token {
+            return false;
+        }
+        let declared = if is_upload { declared_bytes(asked.headers) } else { Some(0) };
+        freebies.take(&self.counted, &offer.terms.name, client.network(), declared, Instant::now())
     }
 
     /// Counts a request against the rates of its service. What is decided says whose token it has; nothing was done yet.
@@ -405,7 +420,7 @@ impl Gate {
         } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
             && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
         {
-            let declared = asked.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let declared = declared_bytes(asked.headers);
             let upload = FreeUpload::begin(&self.counted, client.network(), declared, bytes_per_day, now)?;
             visit.free_upload = Some(upload);
         }
@@ -606,6 +621,11 @@ fn not_known(error: NotKnown) -> Answer {
 /// as slowly as they like, and be as many as they like.
 fn is_upload(session: &mut Session) -> bool {
     !is_grpc(&session.req_header().headers) && !session.is_upgrade_req() && !session.as_downstream_mut().is_body_empty()
+}
+
+/// The length of a body, if it is declared.
+fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What of a request decides.

@@ -19,7 +19,7 @@ use sluice_common::muid::Muid;
 use sqlx::migrate::MigrateError;
 use time::OffsetDateTime;
 
-pub(crate) use self::postgres::connect_options;
+pub(crate) use self::postgres::{answers, connect_options};
 pub use self::{
     model::{
         BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, FinishedVariant,

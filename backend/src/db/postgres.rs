@@ -18,8 +18,8 @@ use sqlx::{ConnectOptions, Connection, PgPool, migrate::Migrator, postgres::PgPo
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-pub(crate) use self::connect::connect_options;
 pub use self::connect::{PostgresConfig, PostgresState};
+pub(crate) use self::connect::{answers, connect_options};
 use self::outage::{Failure, Outage};
 use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
@@ -74,6 +74,7 @@ impl PostgresDatabase {
                     sqlx::query(set).bind(millis).execute(connection).await.map(drop)
                 })
             })
+            .after_release(|connection, _| Box::pin(answers(connection)))
             .connect_lazy_with(options.clone());
         let call_timeout = acquire_timeout + statement_timeout * 2;
         let outage = Outage::new(options, acquire_timeout);

@@ -370,6 +370,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_file_that_cannot_go_past_the_page_cache_goes_through_it() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("a");
+        let bytes: Vec<u8> = (0..DIRECT_FROM as usize + 5 * BLOCK_LEN + 7).map(|at| (at / 3) as u8).collect();
+        let mut output = Output::new(create_new(&path).unwrap());
+        let (first, rest) = bytes.split_at(DIRECT_FROM as usize + 2 * BLOCK_LEN);
+        output.write(first).unwrap();
+        assert_eq!(output.caching, Caching::Not, "the file system of the tests can");
+        // What is not aligned the kernel refuses.
+        output.start += 1;
+        output.write(rest).unwrap();
+        assert_eq!(output.caching, Caching::Always);
+        output.finish().unwrap();
+        assert!(std::fs::read(&path).unwrap() == bytes);
+    }
+
     #[tokio::test]
     async fn a_failed_write_fails_the_copy() {
         let (_folder, store) = open();

@@ -17,7 +17,7 @@ pub use self::{
 use crate::{
     invoice_limits::InvoiceLimits,
     ledger::SettlementProof,
-    limits::{LimitsConfig, RateRule},
+    limits::{Freebies, LimitsConfig, RateRule},
     tls::ServerCertificate,
 };
 
@@ -106,6 +106,8 @@ pub struct Offer {
     pub rate_limits: Vec<RateRule>,
     /// The uploads among its requests that cost nothing: each network of clients has so many bytes of them in a day.
     pub free_uploads: Vec<RequestPattern>,
+    /// What of it costs a network of clients nothing, though it does others.
+    pub freebies: Option<Freebies>,
 }
 
 /// Why a configuration is refused.
@@ -277,6 +279,7 @@ mod tests {
             dry_run: false,
             rate_limits: Vec::new(),
             free_uploads: Vec::new(),
+            freebies: None,
         }
     }
 

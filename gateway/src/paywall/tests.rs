@@ -41,6 +41,7 @@ fn offer() -> Offer {
         dry_run: false,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     }
 }
 

@@ -143,6 +143,7 @@ fn media(upstream: &str) -> ServiceConfig {
         dry_run: false,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }

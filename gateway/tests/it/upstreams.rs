@@ -144,6 +144,7 @@ async fn services_are_told_apart_by_host_path_and_method_and_each_has_its_tokens
             dry_run: false,
             rate_limits: Vec::new(),
             free_uploads: Vec::new(),
+            freebies: None,
         },
         upstream: UpstreamConfig::new(&[upstream.address.to_string()]).unwrap(),
     };

@@ -4,11 +4,14 @@ use std::{path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use sluice_common::secret::Secret;
-use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::time::timeout;
 
 use super::PostgresDatabase;
 use crate::db::DbError;
+
+/// How long a connection that goes back to its pool may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a PostgreSQL database is used.
 #[derive(Debug, Clone)]
@@ -72,6 +75,12 @@ impl PostgresDatabase {
         let limit = config.acquire_timeout;
         timeout(limit, look).await.unwrap_or(Err(DbError::Timeout(limit)))
     }
+}
+
+/// Whether a connection that goes back to its pool still answers. sqlx asks it, too, but without a bound: of a server that
+/// was cut off in the middle of a call it would keep the connection's place for a quarter of an hour.
+pub(crate) async fn answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    timeout(PING_TIMEOUT, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|()| true)
 }
 
 /// Reads a URL. What the reader itself says of a bad one may quote from it, so it is not told.

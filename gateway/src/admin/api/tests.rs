@@ -62,6 +62,7 @@ fn config(keys: MasterKeys) -> GatewayConfig {
         dry_run: false,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     };
     GatewayConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
