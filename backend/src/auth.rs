@@ -9,7 +9,6 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sluice_common::{
-    clock::unix_now,
     l402::{self, Credential, Token},
     lightning_message::NodeKey,
     secret::Secret,
@@ -150,7 +149,7 @@ pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiE
     let accepted = app.accepted.load_full();
     let token = l402::verify(&credential, &accepted.master_keys, app.network, &accepted.terms)?;
     let is_retired = accepted.master_keys.is_retired(&token.token_id());
-    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network, unix_now()).await?;
+    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network).await?;
     Ok(Some(token))
 }
 

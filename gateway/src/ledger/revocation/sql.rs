@@ -24,7 +24,7 @@ pub(super) const REVOKE_DATE: &str =
 
 pub(super) const UNDO: &str = "UPDATE revocation SET change = $1, undone_at = $2 WHERE (payment_hash = $3 OR minted_before = $4) AND undone_at IS NULL";
 
-pub(super) const CHANGES: &str = "SELECT change, payment_hash, minted_before, undone_at, expires_at FROM revocation
+pub(super) const CHANGES: &str = "SELECT change, payment_hash, minted_before, undone_at FROM revocation
      WHERE change > $1 ORDER BY change LIMIT $2";
 
 pub(super) const LIST: &str =
@@ -51,7 +51,6 @@ where
             number: row.try_get::<i64, _>("change")?.cast_unsigned(),
             revoked: read(row)?,
             in_effect: row.try_get::<Option<i64>, _>("undone_at")?.is_none(),
-            expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(i64::cast_unsigned),
         }))
     }
 }
