@@ -12,6 +12,7 @@ mod crash;
 mod databases;
 mod downloads;
 mod early_answers;
+mod for_nothing;
 mod http2;
 mod junk;
 mod kills;

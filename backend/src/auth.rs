@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sluice_common::{
     l402::{self, Credential, Token},
     lightning_message::NodeKey,
+    permit::{FreePermit, PermittedRequest},
     secret::Secret,
 };
 use time::{Duration, OffsetDateTime};
@@ -151,6 +152,13 @@ pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiE
     let is_retired = accepted.master_keys.is_retired(&token.token_id());
     app.ledger.take(&token, is_retired, &accepted.terms.name, app.network).await?;
     Ok(Some(token))
+}
+
+/// What the gateway lets through without a token; none: it said nothing of this request that can be believed.
+pub fn free_permit(app: &App, parts: &Parts) -> Option<FreePermit> {
+    let target = parts.uri.path_and_query()?.as_str();
+    let request = PermittedRequest { method: &parts.method, target, headers: &parts.headers };
+    FreePermit::of(&request, &app.accepted.load().master_keys, unix_now())
 }
 
 /// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.

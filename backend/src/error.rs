@@ -57,6 +57,12 @@ pub enum ApiError {
     /// Nobody is logged in.
     #[error("log in first: GET /ask, sign the challenge, POST /verify, then send the token as `Authorization: Bearer`")]
     LoginRequired,
+    /// Nobody is logged in, and there is no token that could own the file.
+    #[error(
+        "this upload costs nothing, so there is no token to own the file: log in (GET /ask, POST /verify), then send it \
+         again with `Authorization: Bearer`"
+    )]
+    OwnerRequired,
     /// The login is none, or over.
     #[error(transparent)]
     InvalidLogin(#[from] InvalidLogin),
@@ -216,7 +222,7 @@ impl ApiError {
             },
             Self::Waiting => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::SignLogin(_) => return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::LoginRequired => (StatusCode::UNAUTHORIZED, "login_required"),
+            Self::LoginRequired | Self::OwnerRequired => (StatusCode::UNAUTHORIZED, "login_required"),
             Self::InvalidLogin(_) => (StatusCode::UNAUTHORIZED, "invalid_login"),
             Self::ReadonlyLogin => (StatusCode::UNAUTHORIZED, "readonly_login"),
             Self::Answer(_) => (StatusCode::NOT_ACCEPTABLE, "login_refused"),

@@ -1,6 +1,7 @@
 //! Master keys: from them and a token's identifier every root key is derived, so that minting writes nothing.
 
 use rand::RngCore;
+use subtle::ConstantTimeEq;
 
 use crate::{
     hmac::hmac_sha256,
@@ -28,6 +29,7 @@ pub struct MasterKey {
     retired: bool,
     root_keys: Secret<[u8; 32]>,
     token_ids: Secret<[u8; 32]>,
+    permits: Secret<[u8; 32]>,
 }
 
 /// Why keys cannot be used together.
@@ -79,6 +81,11 @@ impl MasterKeys {
     /// All keys.
     pub fn iter(&self) -> impl Iterator<Item = &MasterKey> {
         self.0.iter()
+    }
+
+    /// Whether one of these keys, but a retired one, made the MAC of a [`crate::permit::FreePermit`].
+    pub(crate) fn made_permit(&self, mac: &[u8; 32], message: &[u8]) -> bool {
+        self.0.iter().filter(|key| !key.retired).any(|key| key.permit_mac(message).ct_eq(mac).into())
     }
 
     /// What tells each key from others and says nothing of it: 16 hexadecimal digits.
@@ -150,6 +157,7 @@ impl MasterKey {
             retired: false,
             root_keys: Secret::new(derive(b"sluice v1 l402 root keys")),
             token_ids: Secret::new(derive(b"sluice v1 l402 token ids")),
+            permits: Secret::new(derive(b"sluice v1 permits")),
         }
     }
 
@@ -191,6 +199,11 @@ impl MasterKey {
         message.extend_from_slice(network.name().as_bytes());
         message.extend_from_slice(&identifier.to_bytes());
         hmac_sha256(self.root_keys.expose(), &message)
+    }
+
+    /// The MAC of a [`crate::permit::FreePermit`].
+    pub(crate) fn permit_mac(&self, message: &[u8]) -> [u8; 32] {
+        hmac_sha256(self.permits.expose(), message)
     }
 
     fn tag(&self, id: &[u8]) -> [u8; 8] {

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod media_token;
 pub mod muid;
 pub mod network;
+pub mod permit;
 pub mod problem;
 pub mod request_id;
 pub mod revocation;

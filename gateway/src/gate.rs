@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, StatusCode,
-    header::{CONTENT_LENGTH, HOST},
+    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST},
 };
 use pingora::{
     Error,
@@ -24,6 +24,7 @@ use sluice_common::{
     clock::unix_now,
     l402::{Credential, Identifier, LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
+    permit::{PERMIT_HEADER, PermittedRequest},
     problem::Problem,
     revocation::{NotKnown, RevocationWatch, Revocations, revoked_problem},
 };
@@ -174,7 +175,8 @@ impl Gate {
         visit.client = Some(client);
         match admitted {
             Ok(forward) => {
-                if is_upload(session) {
+                let is_grpc = is_grpc(&session.req_header().headers);
+                if is_upload(self.offer(forward.service), has_body(session), is_grpc) {
                     visit.pace = Some(Pace::new(Instant::now()));
                     visit.watch = watch.inspect(|watch| watch.body_came());
                 }
@@ -182,21 +184,43 @@ impl Gate {
                 visit.forward = Some(forward);
                 Ok(false)
             }
-            Err(answer) => {
-                visit.record.answered(&answer);
-                self.answer(&answer, session).await?;
-                Ok(true)
-            }
+            Err(answer) => self.refuse(&answer, session, visit).await,
         }
     }
 
-    /// Takes from a request what the server behind must not see, and says in it where the client is.
+    /// Answers a request that goes nowhere; true: it is answered.
+    pub(crate) async fn refuse(&self, answer: &Answer, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        // Its head is there: what is read on now has bounds of its own.
+        Watch::of_head();
+        visit.record.answered(answer);
+        self.answer(answer, session).await?;
+        Ok(true)
+    }
+
+    /// Takes from a request what the server behind must not see, and says in it where the client is and what is let
+    /// through for nothing. Whatever
+    /// else changes path, query or login of the request comes before.
     pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        self.strip(request, visit)?;
+        self.permit(request, visit)
+    }
+
+    /// The first half of [`Self::upstream_request_filter`].
+    pub(crate) fn strip(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
         if let Some(client) = &visit.client {
             client.tell(request)?;
         }
         let forwards_credential = |forward: &Forward| self.paywall.offer(forward.service).forward_credential;
         strip(request, visit.forward.as_ref().is_some_and(forwards_credential))
+    }
+
+    /// The second half: once the request is as it is forwarded.
+    pub(crate) fn permit(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        let target = request.uri.path_and_query().map_or("", |target| target.as_str());
+        let permitted = PermittedRequest { method: &request.method, target, headers: &request.headers };
+        let permit =
+            visit.forward.as_ref().and_then(|forward| self.paywall.free_permit(forward, &permitted, unix_now()));
+        permit.map_or(Ok(()), |permit| request.insert_header(PERMIT_HEADER, permit))
     }
 
     /// Counts what comes against what was paid for.
@@ -254,8 +278,9 @@ impl Gate {
         visit.watch.iter().filter(|_| !response.status.is_informational()).for_each(|watch| watch.body_ended());
         if let Some(upload) = visit.upload.as_mut().filter(|_| !response.status.is_informational()) {
             upload.answered();
-            // What fails behind is not the client's.
-            if response.status.is_success() || response.status.is_server_error() {
+            // What fails behind is not the client's, and who is sent on was heard.
+            let status = response.status;
+            if status.is_success() || status.is_redirection() || status.is_server_error() {
                 upload.needs_no_count();
             }
         }
@@ -327,7 +352,7 @@ impl Gate {
 
     /// What becomes of the request: forwarded, or an answer of our own.
     async fn admit(&self, session: &mut Session, client: &Client, visit: &mut Visit) -> Result<Forward, Answer> {
-        let (is_grpc, is_upload) = (is_grpc(&session.req_header().headers), is_upload(session));
+        let (is_grpc, has_body) = (is_grpc(&session.req_header().headers), has_body(session));
         self.limits.check(client).map_err(|limited| self.limited(limited, is_grpc))?;
         normalise_target(session.req_header_mut())?;
         let request = session.req_header();
@@ -338,6 +363,7 @@ impl Gate {
         let asked = asked(request);
         let service = self.paywall.service(&asked);
         visit.record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
+        let is_upload = service.is_some_and(|service| is_upload(self.offer(service), has_body, is_grpc));
         let decision = self.paywall.decide(service, &asked, now);
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
         if let Some(service) = service.filter(|service| self.paywall.offer(*service).dry_run) {
@@ -364,7 +390,7 @@ impl Gate {
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
-            Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, is_upload) => {
+            Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, has_body) => {
                 Ok(self.paywall.for_nothing(&demand))
             }
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
@@ -375,14 +401,18 @@ impl Gate {
     }
 
     /// Whether a client that has no credential gets for nothing what it would have to pay for, and counts that.
-    fn is_freebie(&self, demand: &Demand, asked: &Asked<'_>, client: &Client, is_upload: bool) -> bool {
+    fn is_freebie(&self, demand: &Demand, asked: &Asked<'_>, client: &Client, has_body: bool) -> bool {
         let offer = self.paywall.offer(demand.service);
         let Some(freebies) = offer.freebies.filter(|_| demand.reason == Reason::Missing) else { return false };
         // Who asks for the price is told it.
         if offer.access.cost(asked.method, asked.path) != Cost::Token {
             return false;
         }
-        let declared = if is_upload { declared_bytes(asked.headers) } else { Some(0) };
+        // The media server wants to know whose the file is: who has no login would be refused, and could not pay.
+        if offer.forward_credential && !has_login(asked) {
+            return false;
+        }
+        let declared = if has_body { declared_bytes(asked.headers) } else { Some(0) };
         freebies.take(&self.counted, &offer.terms.name, client.network(), declared, Instant::now())
     }
 
@@ -617,10 +647,24 @@ fn not_known(error: NotKnown) -> Answer {
     Answer::from(problem).retry_after(RETRY_AFTER)
 }
 
-/// Whether a body comes with a request that is one: the messages of gRPC, and what an upgraded connection carries, may come
-/// as slowly as they like, and be as many as they like.
-fn is_upload(session: &mut Session) -> bool {
-    !is_grpc(&session.req_header().headers) && !session.is_upgrade_req() && !session.as_downstream_mut().is_body_empty()
+/// Whether a body that comes is an upload. The messages of gRPC may come as slowly as they like, and be as many as they
+/// like, but not where uploads are taken: anybody can say that a body is gRPC.
+fn is_upload(offer: &Offer, has_body: bool, is_grpc: bool) -> bool {
+    has_body && (!is_grpc || offer.forward_credential || !offer.free_uploads.is_empty())
+}
+
+/// Whether a body comes. None does before a connection is upgraded, whatever the request says of that.
+fn has_body(session: &mut Session) -> bool {
+    !session.as_downstream_mut().is_body_empty()
+}
+
+/// Whether there is something like a login; whether it is good, the media server says.
+fn has_login(asked: &Asked<'_>) -> bool {
+    let holds = |name, text: &str| {
+        let mut lines = asked.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        lines.any(|line| line.to_ascii_lowercase().contains(text))
+    };
+    asked.query.is_some_and(|query| query.contains("jwt=")) || holds(AUTHORIZATION, "bearer ") || holds(COOKIE, "jwt=")
 }
 
 /// The length of a body, if it is declared.

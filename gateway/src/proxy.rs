@@ -148,14 +148,14 @@ impl ProxyHttp for Proxy {
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         let client = context.serving.gate.client(session);
         context.trace = Some(Trace::begin(session.req_header_mut(), client.is_trusted())?);
-        if self.stopping.load(Ordering::Relaxed) {
+        let elsewhere = if self.stopping.load(Ordering::Relaxed) {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping").detail("The server is stopping.");
-            context.serving.gate.answer(&Answer::from(problem).retry_after(RETRY_AFTER), session).await?;
-            return Ok(true);
-        }
-        if let Some(answer) = context.redirect(session) {
-            context.serving.gate.answer(&answer, session).await?;
-            return Ok(true);
+            Some(Answer::from(problem).retry_after(RETRY_AFTER))
+        } else {
+            context.redirect(session)
+        };
+        if let Some(answer) = elsewhere {
+            return context.serving.gate.refuse(&answer, session, &mut context.visit).await;
         }
         context.serving.gate.request_filter(session, &mut context.visit).await
     }
@@ -183,11 +183,12 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        context.serving.gate.upstream_request_filter(request, &context.visit)?;
-        match context.candidates.first() {
-            Some(candidate) => context.upstream()?.adapt(request, *candidate),
-            None => Ok(()),
+        let gate = &context.serving.gate;
+        gate.strip(request, &context.visit)?;
+        if let Some(candidate) = context.candidates.first() {
+            context.upstream()?.adapt(request, *candidate)?;
         }
+        gate.permit(request, &context.visit)
     }
 
     async fn request_body_filter(

@@ -6,21 +6,23 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use http::HeaderMap;
+use http::{HeaderMap, request::Parts};
 use serde::Serialize;
 use sluice_common::{
     l402::{Lapsed, Token},
     muid::Muid,
+    permit::FreePermit,
 };
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::{AppState, MediaJson, UploadForm, content_type, declared_len};
 use crate::{
-    auth,
+    auth::{self, User},
     db::{Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
     error::{ApiError, Blocked, check_declared_len},
     openapi::{LoginErrors, Problem, ServerErrors, UploadErrors},
+    state::App,
     upload::UploadOrder,
 };
 
@@ -67,7 +69,8 @@ pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenS
     Ok(Json(TokenStatus::new(&token, token_use, now)))
 }
 
-/// Stores a file for who is logged in, else for the credential itself.
+/// Stores a file for who is logged in, else for the credential itself. What the gateway lets through for nothing needs a
+/// login.
 #[utoipa::path(
     post,
     path = "/largefile",
@@ -85,20 +88,35 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
     let (parts, body) = request.into_parts();
     // A login that is not good first: no payment would mend it.
     let user = auth::writer(&app, &parts)?;
-    let token = auth::token(&app, &parts.headers).await?.ok_or(ApiError::PaymentRequired)?;
+    let order = match auth::free_permit(&app, &parts) {
+        Some(permit) => free_order(&app, user, &permit)?,
+        None => paid_order(&app, user, &parts).await?,
+    };
+    check_declared_len(declared_len(&parts.headers), order.max_upload_bytes)?;
+    let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
+    Ok(Json(media.into()))
+}
+
+/// What the gateway lets through without a token is its login's.
+fn free_order(app: &App, user: Option<User>, permit: &FreePermit) -> Result<UploadOrder, ApiError> {
+    let user = user.ok_or(ApiError::OwnerRequired)?;
+    let owner = Owner::node(&user.key);
+    let max_upload_bytes = permit.max_upload_bytes.min(app.accepted.load().terms.max_upload_bytes());
+    Ok(UploadOrder { owner, max_upload_bytes, paid: None, public: false, template: false })
+}
+
+async fn paid_order(app: &App, user: Option<User>, parts: &Parts) -> Result<UploadOrder, ApiError> {
+    let token = auth::token(app, &parts.headers).await?.ok_or(ApiError::PaymentRequired)?;
     let permit =
         token.permit(unix_seconds(OffsetDateTime::now_utc())).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
     let token = permit.token();
-    check_declared_len(declared_len(&parts.headers), token.max_upload_bytes())?;
-    let order = UploadOrder {
+    Ok(UploadOrder {
         owner: user.map_or_else(|| Owner::credential(&token.credential_hash()), |user| Owner::node(&user.key)),
         max_upload_bytes: token.max_upload_bytes(),
         paid: Some(paid_use(token)),
         public: false,
         template: false,
-    };
-    let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
-    Ok(Json(media.into()))
+    })
 }
 
 fn paid_use(token: &Token) -> PaidUse {

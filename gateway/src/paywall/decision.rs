@@ -35,6 +35,8 @@ pub struct Forward {
     pub max_upload_bytes: Option<u64>,
     /// Whether another token is sold for it, if this one turns out to buy nothing more.
     pub is_sold: bool,
+    /// Whether it needs a token and goes on without one. The media server is then shown a `Sluice-Permit`.
+    pub is_for_nothing: bool,
 }
 
 /// A request that is asked for payment.
@@ -84,18 +86,18 @@ impl ServiceId {
 impl Forward {
     /// Where nothing costs.
     pub(crate) fn free(service: ServiceId) -> Self {
-        Self { service, permit: None, max_upload_bytes: None, is_sold: false }
+        Self { service, permit: None, max_upload_bytes: None, is_sold: false, is_for_nothing: false }
     }
 
-    /// What has a price of 0.
+    /// What needs a token and is let through without one, whatever is the reason: with files of at most so many bytes.
     pub fn for_nothing(service: ServiceId, max_upload_bytes: u64) -> Self {
-        Self { service, permit: None, max_upload_bytes: Some(max_upload_bytes), is_sold: true }
+        Self { service, permit: None, max_upload_bytes: Some(max_upload_bytes), is_sold: true, is_for_nothing: true }
     }
 
     /// With a token.
     pub(super) fn paid(service: ServiceId, permit: Permit, is_sold: bool) -> Self {
         let max_upload_bytes = Some(permit.token().max_upload_bytes());
-        Self { service, permit: Some(permit), max_upload_bytes, is_sold }
+        Self { service, permit: Some(permit), max_upload_bytes, is_sold, is_for_nothing: false }
     }
 
     /// The most bytes of a body that can hold the largest file; none where any may come.

@@ -10,12 +10,13 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_LENGTH};
 use sluice_common::{
     keys::MasterKeys,
     l402::{self, Credential, Lapsed, PaymentHash, Token},
     limits,
     network::Network,
+    permit::{FreePermit, PERMIT_LASTS_SECS, PermittedRequest},
     problem::Problem,
 };
 
@@ -204,6 +205,13 @@ impl Paywall {
     /// How a request goes on that would be asked for payment, and for once is not.
     pub fn for_nothing(&self, demand: &Demand) -> Forward {
         Forward::for_nothing(demand.service, demand.purchase.max_upload_bytes(self.offer(demand.service)))
+    }
+
+    /// The `Sluice-Permit` of a request that goes to a media server without the token that it needs, as it is forwarded.
+    pub fn free_permit(&self, forward: &Forward, request: &PermittedRequest<'_>, now: u64) -> Option<HeaderValue> {
+        let max_upload_bytes = forward.max_upload_bytes.filter(|_| forward.is_for_nothing)?;
+        let permit = FreePermit { max_upload_bytes, expires_at: now + PERMIT_LASTS_SECS };
+        self.offer(forward.service).forward_credential.then(|| permit.sign(request, &self.keys, now)).flatten()
     }
 
     /// Notes that an invoice is paid, so that it is no longer one of the open ones. One that is not known changes nothing.
