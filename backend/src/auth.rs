@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sluice_common::{
+    clock::unix_now,
     l402::{self, Credential, Token},
     lightning_message::NodeKey,
     permit::{FreePermit, PermittedRequest},
