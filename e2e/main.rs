@@ -16,6 +16,7 @@ mod for_nothing;
 mod http2;
 mod junk;
 mod kills;
+mod leaked_key;
 mod login;
 mod memory;
 mod paid_upload;

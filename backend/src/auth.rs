@@ -151,7 +151,7 @@ pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiE
     let accepted = app.accepted.load_full();
     let token = l402::verify(&credential, &accepted.master_keys, app.network, &accepted.terms)?;
     let is_retired = accepted.master_keys.is_retired(&token.token_id());
-    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network, unix_now()).await?;
+    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network).await?;
     Ok(Some(token))
 }
 

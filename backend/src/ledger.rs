@@ -40,7 +40,7 @@ const MAX_CONNECTIONS: u32 = 2;
 /// The code of PostgreSQL for a table that is not there.
 const UNDEFINED_TABLE: &str = "42P01";
 
-const CHANGES: &str = "SELECT change, payment_hash, minted_before, undone_at, expires_at FROM revocation
+const CHANGES: &str = "SELECT change, payment_hash, minted_before, undone_at FROM revocation
      WHERE change > $1 ORDER BY change LIMIT 10000";
 
 const LAST_CHANGE: &str = "SELECT last_change FROM revocation_change";
@@ -157,17 +157,10 @@ impl Ledger {
         Self { revoked: RevocationWatch::start(Follow(Arc::clone(&reader))), reader }
     }
 
-    /// Whether a genuine token of `service`, bought on `network`, is taken at `now` (unix seconds): it must not be revoked
+    /// Whether a genuine token of `service`, bought on `network`, is taken: it must not be revoked
     /// and, if its key is retired, be in the ledger as paid.
-    pub async fn take(
-        &self,
-        token: &Token,
-        is_retired: bool,
-        service: &str,
-        network: Network,
-        now: u64,
-    ) -> Result<(), NotTaken> {
-        if self.revoked.has(token, now).await? {
+    pub async fn take(&self, token: &Token, is_retired: bool, service: &str, network: Network) -> Result<(), NotTaken> {
+        if self.revoked.has(token).await? {
             return Err(NotTaken::Revoked);
         }
         if is_retired {
@@ -286,7 +279,6 @@ struct Row {
     payment_hash: Option<Vec<u8>>,
     minted_before: Option<i64>,
     undone_at: Option<i64>,
-    expires_at: Option<i64>,
 }
 
 impl Row {
@@ -296,12 +288,7 @@ impl Row {
             (None, Some(time)) => Revoked::MintedBefore(time.cast_unsigned()),
             _ => return None,
         };
-        Some(Change {
-            number: self.change.cast_unsigned(),
-            revoked,
-            in_effect: self.undone_at.is_none(),
-            expires_at: self.expires_at.map(i64::cast_unsigned),
-        })
+        Some(Change { number: self.change.cast_unsigned(), revoked, in_effect: self.undone_at.is_none() })
     }
 }
 

@@ -22,11 +22,11 @@ use pingora::{
 };
 use sluice_common::{
     clock::unix_now,
-    l402::{LAPSED_HEADER, Lapsed},
+    l402::{Credential, Identifier, LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
     permit::{PERMIT_HEADER, PermittedRequest},
     problem::Problem,
-    revocation::{NotKnown, RevocationWatch, revoked_problem},
+    revocation::{NotKnown, RevocationWatch, Revocations, revoked_problem},
 };
 
 use crate::{
@@ -382,6 +382,7 @@ impl Gate {
                 self.confirm(&forward, now)
                     .await
                     .map_err(|answer| if is_grpc { refused_grpc(answer) } else { answer })?;
+                self.check_shown(&forward, asked.headers).await?;
                 if is_upload {
                     let begun = self.begin_upload(&forward, &asked, client, visit);
                     begun.map_err(|limited| self.limited(limited, is_grpc))?;
@@ -505,11 +506,27 @@ impl Gate {
         }
     }
 
+    /// Refuses a revoked token on a request that needs none, where the server behind is shown it: it may open files there.
+    /// Whether it is genuine, that server looks.
+    async fn check_shown(&self, forward: &Forward, headers: &HeaderMap) -> Result<(), Answer> {
+        if forward.permit.is_some() || !self.paywall.offer(forward.service).forward_credential {
+            return Ok(());
+        }
+        let Ok(Some(credential)) = Credential::from_headers(headers) else { return Ok(()) };
+        let Ok(Identifier { payment_hash, token_id }) = credential.macaroon().identifier() else { return Ok(()) };
+        let is_revoked =
+            |view: &Revocations| view.has_payment(payment_hash) || view.has_minted_at(token_id.minted_at());
+        match self.revoked.look(is_revoked).await {
+            Ok(true) => Err(revoked_problem().into()),
+            Ok(false) | Err(NotKnown) => Ok(()),
+        }
+    }
+
     /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
     /// Nothing where nothing costs.
     pub(crate) async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
         let Some(permit) = &forward.permit else { return Ok(()) };
-        if self.revoked.has(permit.token(), now).await.map_err(not_known)? {
+        if self.revoked.has(permit.token()).await.map_err(not_known)? {
             return Err(revoked_problem().into());
         }
         let service = &self.paywall.offer(forward.service).terms.name;

@@ -89,9 +89,6 @@ struct RevokeArgs {
     /// Why, for people
     #[arg(long, default_value = "", value_name = "TEXT")]
     reason: String,
-    /// When the tokens of this payment have ended anyway: then the revocation is forgotten
-    #[arg(long, value_name = "TIME", conflicts_with = "minted_before")]
-    expires_at: Option<String>,
 }
 
 /// Asks the gateway, and writes what it says to standard output.
@@ -120,7 +117,6 @@ async fn write(
             let body = RevokeBody {
                 payment_hash: revoke.payment_hash.map(|hash| hash.to_string()),
                 minted_before: revoke.minted_before.clone(),
-                expires_at: revoke.expires_at.clone(),
                 reason: revoke.reason.clone(),
             };
             gateway.post("revocations", &body).await?

@@ -86,6 +86,8 @@ pub fn run(
         writeln!(out, "    {},", toml(key))?;
     }
     writeln!(out, "]\n")?;
+    let variable = keys.iter().map(variable).collect::<Vec<_>>().join(",");
+    writeln!(out, "   or, where the environment says it: SLUICE_MASTER_KEYS={variable}\n")?;
     if args.leaked {
         writeln!(
             out,
@@ -134,6 +136,16 @@ fn toml(key: &MasterKeySettings) -> String {
     };
     let retired = if key.retired { ", retired = true" } else { "" };
     format!("{{ key = {source}{mints_from}{retired} }}")
+}
+
+/// The same as it stands in SLUICE_MASTER_KEYS.
+fn variable(key: &MasterKeySettings) -> String {
+    let (source, time) = (&key.key, key.mints_from);
+    match key.retired {
+        true => format!("{source}@retired"),
+        false if time == OffsetDateTime::UNIX_EPOCH => source.to_string(),
+        false => format!("{source}@{}", time.format(&Rfc3339).unwrap_or_default()),
+    }
 }
 
 fn whole_minute(time: OffsetDateTime) -> OffsetDateTime {
@@ -187,6 +199,11 @@ mod tests {
         let path = dir.path().join("keys/master-20270115T080030Z.key");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(said.contains("before 2027-01-15T09:00:00Z"), "{said}");
+        let variable = format!(
+            "SLUICE_MASTER_KEYS=file:{0}/master.key,file:{0}/master-20270115T080030Z.key@2027-",
+            dir.path().join("keys").display()
+        );
+        assert!(said.contains(&variable), "{said}");
         assert!(!said.contains(fs::read_to_string(&path).unwrap().trim()));
         let keys = master_keys(&taken(&settings, &said)).unwrap();
         let at = |time| keys.minting(time).unwrap().fingerprint();
@@ -203,6 +220,7 @@ mod tests {
     fn a_leaked_key_is_retired_and_the_new_one_mints_at_once() {
         let (settings, _dir) = first_start();
         let said = rotate(&settings, &args(None, true)).unwrap();
+        assert!(said.contains("master.key@retired,file:"), "{said}");
         let settings_now = taken(&settings, &said);
         let keys = minting_master_keys(&settings_now).unwrap();
         let old = master_keys(&settings).unwrap().minting(5).unwrap().new_token_id(5);

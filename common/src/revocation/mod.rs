@@ -6,7 +6,7 @@
 mod watch;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashSet},
     fmt,
     str::FromStr,
 };
@@ -39,16 +39,13 @@ pub struct Change {
     pub revoked: Revoked,
     /// Whether it is in effect, and not undone.
     pub in_effect: bool,
-    /// From this time on (unix seconds) it need not be known any more, for its tokens have ended; none: never.
-    pub expires_at: Option<u64>,
 }
 
-/// What is revoked, in memory: 40 bytes and a bit for each payment that is, 8 for each date.
+/// What is revoked, in memory: 32 bytes and a bit for each payment that is, 8 for each date.
 #[derive(Debug, Default)]
 pub struct Revocations {
     last_change: u64,
-    /// Until when, in unix seconds.
-    payments: HashMap<PaymentHash, u64>,
+    payments: HashSet<PaymentHash>,
     dates: BTreeSet<u64>,
 }
 
@@ -58,14 +55,14 @@ pub struct Revocations {
 pub struct InvalidRevoked;
 
 impl Revocations {
-    /// Whether `token` is revoked at `now` (unix seconds).
-    pub fn has(&self, token: &Token, now: u64) -> bool {
-        self.has_payment(token.payment_hash(), now) || self.has_minted_at(token.token_id().minted_at())
+    /// Whether `token` is revoked.
+    pub fn has(&self, token: &Token) -> bool {
+        self.has_payment(token.payment_hash()) || self.has_minted_at(token.token_id().minted_at())
     }
 
     /// Whether the tokens of a payment are revoked, all by name.
-    pub fn has_payment(&self, payment_hash: PaymentHash, now: u64) -> bool {
-        self.payments.get(&payment_hash).is_some_and(|until| now < *until)
+    pub fn has_payment(&self, payment_hash: PaymentHash) -> bool {
+        self.payments.contains(&payment_hash)
     }
 
     /// Whether all tokens are revoked that were minted at this time, in unix seconds.
@@ -92,9 +89,7 @@ impl Revocations {
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change.revoked {
-                Revoked::Payment(payment_hash) if change.in_effect => {
-                    self.payments.insert(payment_hash, change.expires_at.unwrap_or(u64::MAX));
-                }
+                Revoked::Payment(payment_hash) if change.in_effect => drop(self.payments.insert(payment_hash)),
                 Revoked::Payment(payment_hash) => drop(self.payments.remove(&payment_hash)),
                 Revoked::MintedBefore(time) if change.in_effect => drop(self.dates.insert(time)),
                 Revoked::MintedBefore(time) => drop(self.dates.remove(&time)),
@@ -106,11 +101,6 @@ impl Revocations {
     /// Notes that every change up to `number` is in it.
     pub fn seen(&mut self, number: u64) {
         self.last_change = self.last_change.max(number);
-    }
-
-    /// Drops what need not be known any more at `now` (unix seconds).
-    pub fn prune(&mut self, now: u64) {
-        self.payments.retain(|_, until| now < *until);
     }
 }
 
@@ -150,38 +140,25 @@ mod tests {
     use super::*;
 
     pub(super) fn change(number: u64, revoked: Revoked, in_effect: bool) -> Change {
-        Change { number, revoked, in_effect, expires_at: None }
+        Change { number, revoked, in_effect }
     }
 
     #[test]
     fn a_payment_and_a_date_are_revoked_and_undone() {
         let (one, other) = (PaymentHash::from_bytes([1; 32]), PaymentHash::from_bytes([2; 32]));
         let mut view = Revocations::default();
-        assert!(view.is_empty() && !view.has_payment(one, 0) && !view.has_minted_at(0));
+        assert!(view.is_empty() && !view.has_payment(one) && !view.has_minted_at(0));
         view.apply(&[
             change(1, Revoked::Payment(one), true),
             change(2, Revoked::MintedBefore(1_000), true),
             change(3, Revoked::MintedBefore(500), true),
         ]);
         assert_eq!((view.last_change(), view.len()), (3, 3));
-        assert!(view.has_payment(one, 0) && !view.has_payment(other, 0));
+        assert!(view.has_payment(one) && !view.has_payment(other));
         assert!(view.has_minted_at(999) && !view.has_minted_at(1_000), "the latest date counts");
         view.apply(&[change(4, Revoked::MintedBefore(1_000), false), change(5, Revoked::Payment(one), false)]);
-        assert!(!view.has_payment(one, 0) && view.has_minted_at(499) && !view.has_minted_at(500));
+        assert!(!view.has_payment(one) && view.has_minted_at(499) && !view.has_minted_at(500));
         assert_eq!((view.last_change(), view.len()), (5, 1));
-    }
-
-    #[test]
-    fn what_has_ended_is_dropped() {
-        let hash = PaymentHash::from_bytes([1; 32]);
-        let mut view = Revocations::default();
-        view.apply(&[Change { expires_at: Some(100), ..change(1, Revoked::Payment(hash), true) }]);
-        assert!(view.has_payment(hash, 99) && !view.has_payment(hash, 100));
-        view.prune(99);
-        assert_eq!(view.len(), 1);
-        view.prune(100);
-        assert!(view.is_empty());
-        assert_eq!(view.last_change(), 1);
     }
 
     #[test]

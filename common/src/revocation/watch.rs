@@ -10,11 +10,11 @@ use std::{
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{Change, Revocations};
-use crate::{clock::unix_now, l402::Token};
+use crate::l402::Token;
 
 /// How often the source is asked. What is revoked is to be in effect everywhere within 2 s.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -24,9 +24,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a request waits for the first view, after a start.
 const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How often what has ended is dropped from memory.
-const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// A database that keeps what is revoked. It numbers changes in the order in which they can be seen: once a change is seen,
 /// no earlier one can come.
@@ -63,9 +60,9 @@ impl RevocationWatch {
         Self { view, known, task: tokio::spawn(follower.run()) }
     }
 
-    /// Whether `token` is revoked at `now` (unix seconds). Waits, for a moment, only where nothing was ever read.
-    pub async fn has(&self, token: &Token, now: u64) -> Result<bool, NotKnown> {
-        self.look(|view| view.has(token, now)).await
+    /// Whether `token` is revoked. Waits, for a moment, only where nothing was ever read.
+    pub async fn has(&self, token: &Token) -> Result<bool, NotKnown> {
+        self.look(|view| view.has(token)).await
     }
 
     /// What `look` sees in the view.
@@ -101,7 +98,6 @@ struct Follower<S> {
 impl<S: RevocationSource> Follower<S> {
     async fn run(self) {
         let mut away = false;
-        let mut pruned_at = Instant::now();
         loop {
             let asked = timeout(ANSWER_TIMEOUT, self.catch_up()).await;
             let failure = match asked {
@@ -122,10 +118,6 @@ impl<S: RevocationSource> Follower<S> {
                 tracing::info!("what is revoked is known again");
             }
             away = failure.is_some();
-            if pruned_at.elapsed() > PRUNE_EVERY {
-                self.change(|view| view.prune(unix_now()));
-                pruned_at = Instant::now();
-            }
             sleep(ASK_EVERY).await;
         }
     }
@@ -137,7 +129,7 @@ impl<S: RevocationSource> Follower<S> {
         if last >= seen {
             while seen < last {
                 let changes = self.source.changes_after(seen).await?;
-                // Some of them may be gone, for their tokens have ended.
+                // Some of them may be gone: an operator can delete rows.
                 seen = changes.last().map_or(last, |change| change.number);
                 self.change(|view| {
                     view.apply(&changes);
@@ -210,7 +202,7 @@ mod tests {
     }
 
     async fn revoked(watch: &RevocationWatch) -> Result<Vec<u8>, NotKnown> {
-        watch.look(|view| (0..9).filter(|&byte| view.has_payment(hash(byte), 0)).collect()).await
+        watch.look(|view| (0..9).filter(|&byte| view.has_payment(hash(byte))).collect()).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,7 +32,6 @@ macro_rules! contract_tests {
             keys_are_in_use_until_they_are_forgotten,
             what_is_revoked_is_undone_and_revoked_again,
             revocations_are_listed_the_last_changed_first,
-            what_has_ended_is_forgotten_with_the_next_revocation,
             no_change_is_missed_by_who_follows,
             a_token_is_settled_only_by_its_own_payment,
             sums_are_of_each_day,

@@ -21,7 +21,7 @@ pub(super) const CHANGES: usize = 10_000;
 /// The part of a ledger that keeps what is revoked. Every implementation passes the same contract suite.
 #[async_trait]
 pub trait RevocationDb: Send + Sync {
-    /// Revokes, from now on. What is revoked already stays so, with this order's reason and end. Forgets what has ended.
+    /// Revokes, from now on. What is revoked already stays so, with this order's reason.
     async fn revoke(&self, order: &RevokeOrder) -> Result<(), LedgerError>;
 
     /// Ends a revocation at `now` (unix seconds). False: there is none in effect.
@@ -49,8 +49,6 @@ pub trait RevocationDb: Send + Sync {
 pub struct RevokeOrder {
     /// Which tokens.
     pub revoked: Revoked,
-    /// When they have ended anyway, in unix seconds: then the revocation is forgotten. None: it is kept for ever.
-    pub expires_at: Option<u64>,
     /// Why, for people.
     pub reason: String,
     /// This moment, in unix seconds.
@@ -68,8 +66,6 @@ pub struct Revocation {
     pub revoked_at: u64,
     /// Unix seconds at which it was undone; none: it is in effect.
     pub undone_at: Option<u64>,
-    /// As in the [`RevokeOrder`].
-    pub expires_at: Option<u64>,
     /// Why, for people.
     pub reason: String,
 }

@@ -27,7 +27,6 @@ async fn lets_through_what_it_would_not_and_says_so() {
     let ledger = GatewayDb::open(&folder.path().join("ledger.db")).await.unwrap();
     let order = RevokeOrder {
         revoked: Revoked::Payment(revoked.preimage().payment_hash()),
-        expires_at: None,
         reason: String::new(),
         now: unix_now(),
     };

@@ -7,8 +7,6 @@ CREATE TABLE revocation (
   minted_before BIGINT UNIQUE,
   revoked_at    BIGINT NOT NULL,
   undone_at     BIGINT,
-  -- From then on nobody need know of it, for its tokens have ended.
-  expires_at    BIGINT,
   -- Why, for people.
   reason        TEXT   NOT NULL,
   CHECK ((payment_hash IS NULL) <> (minted_before IS NULL))

@@ -7,8 +7,6 @@ CREATE TABLE revocation (
   minted_before INTEGER UNIQUE,
   revoked_at    INTEGER NOT NULL,
   undone_at     INTEGER,
-  -- From then on nobody need know of it, for its tokens have ended.
-  expires_at    INTEGER,
   -- Why, for people.
   reason        TEXT    NOT NULL,
   CHECK ((payment_hash IS NULL) <> (minted_before IS NULL))

@@ -36,8 +36,6 @@ pub struct RevocationJson {
     pub revoked_at: String,
     /// Until when; null: it is in effect.
     pub undone_at: Option<String>,
-    /// From when on it need not be known any more, for its tokens have ended; null: it is kept for ever.
-    pub expires_at: Option<String>,
     /// Why, for people.
     pub reason: String,
 }
@@ -61,9 +59,6 @@ pub struct RevokeBody {
     /// All tokens that were minted before this time, which has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minted_before: Option<String>,
-    /// When those tokens have ended anyway: then the revocation is forgotten.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<String>,
     /// Why, for people: at most 500 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -99,7 +94,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
     Ok(Json(RevocationPage { revocations: shown.iter().map(RevocationJson::from).collect(), next }))
 }
 
-/// Revokes: within 2 s on every gateway and media server of this ledger. A second time changes only reason and end.
+/// Revokes: within 2 s on every gateway and media server of this ledger. A second time changes only the reason.
 #[utoipa::path(
     post,
     path = "/v1/revocations",
@@ -117,9 +112,11 @@ pub(super) async fn revoke(
     body: Result<Json<RevokeBody>, JsonRejection>,
 ) -> Result<Json<RevocationJson>, ApiError> {
     let Json(body) = body.map_err(|rejection| match rejection.status() {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::InvalidBody("expected content-type: application/json".to_owned()),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::InvalidBody("expected content-type: application/json".to_owned())
+        }
         _ => ApiError::InvalidBody(
-            "expected an object with `payment_hash` or `minted_before`, and perhaps `expires_at` and `reason`, all of them text"
+            "expected an object with `payment_hash` or `minted_before`, and perhaps a `reason`, all of them text"
                 .to_owned(),
         ),
     })?;
@@ -172,19 +169,10 @@ fn order(body: RevokeBody, now: u64) -> Result<RevokeOrder, ApiError> {
             "`minted_before` is still to come: until then tokens would be sold that are worth nothing",
         ));
     }
-    let expires_at = body.expires_at.as_deref().map(|text| {
-        time(text)
-            .filter(|at| *at > now)
-            .ok_or(ApiError::Unprocessable("`expires_at` must be a time to come, as 2026-01-31T12:00:00Z"))
-    });
-    let expires_at = expires_at.transpose()?;
-    if expires_at.is_some() && matches!(revoked, Revoked::MintedBefore(_)) {
-        return Err(ApiError::Unprocessable("`expires_at` is for `payment_hash`: a time is kept for ever"));
-    }
     if body.reason.chars().count() > MAX_REASON_CHARS || body.reason.chars().any(char::is_control) {
         return Err(ApiError::Unprocessable("`reason` must be one line of at most 500 characters"));
     }
-    Ok(RevokeOrder { revoked, expires_at, reason: body.reason, now })
+    Ok(RevokeOrder { revoked, reason: body.reason, now })
 }
 
 impl From<&Revocation> for RevocationJson {
@@ -199,7 +187,6 @@ impl From<&Revocation> for RevocationJson {
             minted_before,
             revoked_at: written(revocation.revoked_at),
             undone_at: revocation.undone_at.map(written),
-            expires_at: revocation.expires_at.map(written),
             reason: revocation.reason.clone(),
         }
     }

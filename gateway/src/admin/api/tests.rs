@@ -291,7 +291,7 @@ async fn revokes_and_undoes_and_says_so_of_a_token() {
     assert_eq!((&known["minted_at"], &known["key_is_retired"]), (&json!("2023-11-14T22:13:20Z"), &json!(false)));
     assert_eq!(known["payment"]["amount_msat"], 1_000);
 
-    let body = json!({ "payment_hash": hash, "reason": "paid back", "expires_at": "2999-01-01T00:00:00Z" });
+    let body = json!({ "payment_hash": hash, "reason": "paid back" });
     for _ in 0..2 {
         let revoked = world.send(Method::POST, "/v1/revocations", Some(body.clone())).await;
         assert_eq!(revoked.status, 200, "{}", revoked.body);
@@ -337,11 +337,6 @@ async fn what_cannot_be_revoked_is_refused_with_a_reason() {
         (json!({ "payment_hash": "00" }), "64 hexadecimal digits"),
         (json!({ "minted_before": "yesterday" }), "`minted_before` must be a time"),
         (json!({ "minted_before": "2999-01-01T00:00:00Z" }), "still to come"),
-        (json!({ "payment_hash": hash, "expires_at": "2020-01-01T00:00:00Z" }), "a time to come"),
-        (
-            json!({ "minted_before": "2020-01-01T00:00:00Z", "expires_at": "2999-01-01T00:00:00Z" }),
-            "is for `payment_hash`",
-        ),
         (json!({ "payment_hash": hash, "reason": "a\nb" }), "one line"),
         (json!({ "payment_hash": hash, "reason": long }), "500 characters"),
     ] {
@@ -349,7 +344,12 @@ async fn what_cannot_be_revoked_is_refused_with_a_reason() {
         assert_eq!(reply.problem(), (422, "invalid_revocation".to_owned()), "{}", reply.body);
         assert!(reply.json()["detail"].as_str().unwrap().contains(part), "{}", reply.body);
     }
-    for body in [json!([]), json!({ "payment_hash": 1 }), json!({ "hash": hash })] {
+    for body in [
+        json!(7),
+        json!({ "payment_hash": 1 }),
+        json!({ "hash": hash }),
+        json!({ "payment_hash": hash, "expires_at": "2999-01-01T00:00:00Z" }),
+    ] {
         let reply = world.send(Method::POST, "/v1/revocations", Some(body)).await;
         assert_eq!(reply.problem(), (400, "invalid_body".to_owned()), "{}", reply.body);
     }

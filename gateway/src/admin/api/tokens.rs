@@ -8,7 +8,6 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use sluice_common::{
-    clock::unix_now,
     l402::{PaymentHash, TokenId},
     revocation::Revoked,
 };
@@ -67,10 +66,7 @@ pub(super) async fn get(
     }
     let revoked_before = api.ledger.revoked_before().await?;
     let token_id = payment.as_ref().map(|payment| payment.token_id);
-    let now = unix_now();
-    let by_payment = revocation.as_ref().is_some_and(|revocation| {
-        revocation.undone_at.is_none() && revocation.expires_at.is_none_or(|expires_at| now < expires_at)
-    });
+    let by_payment = revocation.as_ref().is_some_and(|revocation| revocation.undone_at.is_none());
     let by_time = token_id.zip(revoked_before).is_some_and(|(token_id, before)| token_id.minted_at() < before);
     let key = token_id.as_ref().map(|token_id| hex::encode(token_id.key_fingerprint()));
     Ok(Json(TokenInfo {

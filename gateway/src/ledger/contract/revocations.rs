@@ -6,7 +6,7 @@ use super::{NODE, hash, payment, settled, token, used};
 use crate::ledger::{DaySum, Filter, LedgerDb, Payment, RevokeOrder, Sum, TokenUse, revocation::CHANGES};
 
 fn order(revoked: Revoked, now: u64) -> RevokeOrder {
-    RevokeOrder { revoked, expires_at: None, reason: "sold twice".to_owned(), now }
+    RevokeOrder { revoked, reason: "sold twice".to_owned(), now }
 }
 
 fn paid(number: u16) -> Revoked {
@@ -46,10 +46,10 @@ pub(crate) async fn what_is_revoked_is_undone_and_revoked_again(ledger: &dyn Led
     ledger.revoke(&order(paid(1), 1_004)).await.unwrap();
     let of = ledger.revocation(paid(1)).await.unwrap().unwrap();
     assert_eq!((of.revoked_at, of.undone_at, of.change), (1_004, None, last + 1));
-    let again = RevokeOrder { expires_at: Some(9_000), reason: "more".to_owned(), ..order(paid(1), 1_005) };
+    let again = RevokeOrder { reason: "more".to_owned(), ..order(paid(1), 1_005) };
     ledger.revoke(&again).await.unwrap();
     let of = ledger.revocation(paid(1)).await.unwrap().unwrap();
-    assert_eq!((of.revoked_at, of.expires_at, of.reason.as_str()), (1_004, Some(9_000), "more"));
+    assert_eq!((of.revoked_at, of.reason.as_str()), (1_004, "more"));
     assert_eq!(ledger.revocation(date).await.unwrap().unwrap().undone_at, Some(1_002));
     assert_eq!(ledger.revocation(paid(2)).await.unwrap(), None);
 }
@@ -70,15 +70,6 @@ pub(crate) async fn revocations_are_listed_the_last_changed_first(ledger: &dyn L
     assert_eq!(listed, expected);
 }
 
-pub(crate) async fn what_has_ended_is_forgotten_with_the_next_revocation(ledger: &dyn LedgerDb) {
-    let ends = RevokeOrder { expires_at: Some(2_000), ..order(paid(1), 1_000) };
-    ledger.revoke(&ends).await.unwrap();
-    ledger.revoke(&order(paid(2), 1_999)).await.unwrap();
-    assert_eq!(changes(ledger, 0).await.len(), 2);
-    ledger.revoke(&order(paid(3), 2_000)).await.unwrap();
-    assert_eq!(changes(ledger, 0).await, [(2, paid(2), true), (3, paid(3), true)]);
-}
-
 /// Whoever follows the changes while many revoke at once misses none of them, however their transactions end.
 pub(crate) async fn no_change_is_missed_by_who_follows(ledger: &dyn LedgerDb) {
     let revoke_all = async || {
@@ -97,7 +88,7 @@ pub(crate) async fn no_change_is_missed_by_who_follows(ledger: &dyn LedgerDb) {
     };
     let (revoked, view) = tokio::join!(revoke_all(), follow());
     revoked.unwrap();
-    let missed: Vec<_> = (0..40).filter(|&number| !view.has_payment(hash(number), 0)).collect();
+    let missed: Vec<_> = (0..40).filter(|&number| !view.has_payment(hash(number))).collect();
     assert_eq!(missed, Vec::<u16>::new());
     const { assert!(CHANGES >= 40) };
 }

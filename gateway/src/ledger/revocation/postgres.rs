@@ -22,17 +22,11 @@ impl RevocationDb for PostgresLedger {
         bounded(async {
             let mut transaction = self.pool.begin().await?;
             let change: i64 = query_scalar(sql::NEXT_CHANGE).fetch_one(&mut *transaction).await?;
-            query(sql::FORGET_ENDED).bind(to_i64(order.now)).execute(&mut *transaction).await?;
             let revoking = match &order.revoked {
                 Revoked::Payment(hash) => query(sql::REVOKE_PAYMENT).bind(change).bind(hash.as_bytes().to_vec()),
                 Revoked::MintedBefore(time) => query(sql::REVOKE_DATE).bind(change).bind(to_i64(*time)),
             };
-            revoking
-                .bind(to_i64(order.now))
-                .bind(order.expires_at.map(to_i64))
-                .bind(&order.reason)
-                .execute(&mut *transaction)
-                .await?;
+            revoking.bind(to_i64(order.now)).bind(&order.reason).execute(&mut *transaction).await?;
             Ok(transaction.commit().await?)
         })
         .await

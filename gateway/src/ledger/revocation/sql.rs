@@ -10,31 +10,28 @@ pub(super) const NEXT_CHANGE: &str = "UPDATE revocation_change SET last_change =
 
 pub(super) const LAST_CHANGE: &str = "SELECT last_change FROM revocation_change";
 
-pub(super) const FORGET_ENDED: &str = "DELETE FROM revocation WHERE expires_at <= $1";
-
 pub(super) const REVOKE_PAYMENT: &str =
-    "INSERT INTO revocation (change, payment_hash, revoked_at, expires_at, reason) VALUES ($1, $2, $3, $4, $5)
+    "INSERT INTO revocation (change, payment_hash, revoked_at, reason) VALUES ($1, $2, $3, $4)
      ON CONFLICT (payment_hash) DO UPDATE
-     SET change = excluded.change, expires_at = excluded.expires_at, reason = excluded.reason, undone_at = NULL,
+     SET change = excluded.change, reason = excluded.reason, undone_at = NULL,
          revoked_at = CASE WHEN revocation.undone_at IS NULL THEN revocation.revoked_at ELSE excluded.revoked_at END";
 
 pub(super) const REVOKE_DATE: &str =
-    "INSERT INTO revocation (change, minted_before, revoked_at, expires_at, reason) VALUES ($1, $2, $3, $4, $5)
+    "INSERT INTO revocation (change, minted_before, revoked_at, reason) VALUES ($1, $2, $3, $4)
      ON CONFLICT (minted_before) DO UPDATE
-     SET change = excluded.change, expires_at = excluded.expires_at, reason = excluded.reason, undone_at = NULL,
+     SET change = excluded.change, reason = excluded.reason, undone_at = NULL,
          revoked_at = CASE WHEN revocation.undone_at IS NULL THEN revocation.revoked_at ELSE excluded.revoked_at END";
 
 pub(super) const UNDO: &str = "UPDATE revocation SET change = $1, undone_at = $2 WHERE (payment_hash = $3 OR minted_before = $4) AND undone_at IS NULL";
 
-pub(super) const CHANGES: &str = "SELECT change, payment_hash, minted_before, undone_at, expires_at FROM revocation
+pub(super) const CHANGES: &str = "SELECT change, payment_hash, minted_before, undone_at FROM revocation
      WHERE change > $1 ORDER BY change LIMIT $2";
 
 pub(super) const LIST: &str =
-    "SELECT change, payment_hash, minted_before, revoked_at, undone_at, expires_at, reason FROM revocation
+    "SELECT change, payment_hash, minted_before, revoked_at, undone_at, reason FROM revocation
      WHERE change < $1 ORDER BY change DESC LIMIT $2";
 
-pub(super) const ONE: &str =
-    "SELECT change, payment_hash, minted_before, revoked_at, undone_at, expires_at, reason FROM revocation
+pub(super) const ONE: &str = "SELECT change, payment_hash, minted_before, revoked_at, undone_at, reason FROM revocation
      WHERE payment_hash = $1 OR minted_before = $2";
 
 pub(super) const REVOKED_BEFORE: &str = "SELECT max(minted_before) FROM revocation WHERE undone_at IS NULL";
@@ -54,7 +51,6 @@ where
             number: row.try_get::<i64, _>("change")?.cast_unsigned(),
             revoked: read(row)?,
             in_effect: row.try_get::<Option<i64>, _>("undone_at")?.is_none(),
-            expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(i64::cast_unsigned),
         }))
     }
 }
@@ -73,7 +69,6 @@ where
             revoked: read(row)?,
             revoked_at: row.try_get::<i64, _>("revoked_at")?.cast_unsigned(),
             undone_at: row.try_get::<Option<i64>, _>("undone_at")?.map(i64::cast_unsigned),
-            expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(i64::cast_unsigned),
             reason: row.try_get("reason")?,
         })
     }
