@@ -4,6 +4,7 @@ pub mod auth;
 pub mod cache;
 pub mod config;
 pub mod db;
+pub mod disk;
 pub mod download;
 pub mod error;
 pub mod keys;

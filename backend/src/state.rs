@@ -11,6 +11,7 @@ use crate::{
     auth::Logins,
     config::{BackendConfig, DatabaseConfig},
     db::{Content, Database},
+    disk::DiskGuard,
     keys,
     ledger::Ledger,
     legacy::{self, LegacyError},
@@ -78,8 +79,10 @@ impl App {
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
         let sealing_key = config.store.encryption_key().map(keys::sealing_key);
         let seals_with = sealing_key.clone().filter(|_| config.store.seals());
+        let uploads = Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with);
+        let disk = DiskGuard::new(config.store.dir(), config.database.dir(), config.min_free_disk_bytes);
         Self {
-            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with).with_quota(config.quota)),
+            uploads: Arc::new(uploads.with_quota(config.quota).with_disk(disk)),
             db,
             store,
             sealing_key,

@@ -19,7 +19,12 @@ use sluice_backend::{
     server::StartError as BackendError,
     store::{S3Config, S3Timeouts},
 };
-use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
+use sluice_common::{
+    keys::MasterKeys,
+    limits::{BYTES_PER_MB, FreeUploads},
+    network::Network,
+    secret::Secret,
+};
 use sluice_gateway::{
     admin::api::Api,
     config::GatewayConfig,
@@ -266,6 +271,7 @@ pub(crate) fn backend_config(
             max_free_upload_mb: backend.max_free_upload_size_mb,
         },
         quota: backend.quota(),
+        min_free_disk_bytes: backend.min_free_disk_mb.saturating_mul(BYTES_PER_MB),
         terms: settings.media_terms()?,
         master_keys,
         network,

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    StatusCode,
+    HeaderMap, StatusCode,
     header::{CONTENT_LENGTH, HOST},
 };
 use pingora::{
@@ -30,14 +30,14 @@ use sluice_common::{
 
 use crate::{
     answer::Answer,
-    config::{ConfigError, Offer, PaywallConfig, check_offers},
+    config::{ConfigError, Cost, Offer, PaywallConfig, check_offers},
     connections::Watch,
     cors,
     drain::Drains,
     ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
     limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
-    metrics::{Limit, Metrics, Outcome},
+    metrics::{Limit, Metrics, Outcome, Rehearsed},
     paywall::{
         Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId,
         too_large_problem,
@@ -51,6 +51,10 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What a gRPC client is told that has to pay (protocols.md §1).
 const GRPC_INTERNAL: u8 = 13;
+
+/// What it is told whose token is not taken, and whose token cannot be looked up now.
+const GRPC_UNAUTHENTICATED: u8 = 16;
+const GRPC_UNAVAILABLE: u8 = 14;
 
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
@@ -122,10 +126,10 @@ impl Gate {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, BookKeeper), GateError> {
         check_offers(&config.offers, config.invoice_expiry)?;
-        let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
         let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
-        let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
         let keys = config.master_keys.clone();
+        let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
+        let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
         let paywall = Paywall::new(
             config.offers,
             config.master_keys,
@@ -156,9 +160,9 @@ impl Gate {
         self.books.sells(sold);
         let (node, ledger, books) = (Arc::clone(&self.node), Arc::clone(&self.ledger), Arc::clone(&self.books));
         let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let revoked = Arc::clone(&self.revoked);
         let (drains, counted, metrics) =
             (Arc::clone(&self.drains), Arc::clone(&self.counted), Arc::clone(&self.metrics));
-        let revoked = Arc::clone(&self.revoked);
         Ok(Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics })
     }
 
@@ -306,6 +310,16 @@ impl Gate {
         &self.limits
     }
 
+    /// What a service sells.
+    pub(crate) fn offer(&self, service: ServiceId) -> &Offer {
+        self.paywall.offer(service)
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Answers a request, and reads on within bounds.
     pub(crate) async fn answer(&self, answer: &Answer, session: &mut Session) -> Result<()> {
         answer.write(session, &self.drains, self.client(session).network()).await
@@ -326,12 +340,22 @@ impl Gate {
         visit.record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
         let decision = self.paywall.decide(service, &asked, now);
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
+        if let Some(service) = service.filter(|service| self.paywall.offer(*service).dry_run) {
+            let forward = self.rehearse(service, decision, now).await;
+            if is_upload {
+                let begun = self.begin_upload(&forward, &asked, client, visit);
+                begun.map_err(|limited| self.limited(limited, is_grpc))?;
+            }
+            return Ok(forward);
+        }
         match decision {
             Decision::Forward(forward) => {
                 if forward.permit.is_some() {
                     self.metrics.check(began.elapsed());
                 }
-                self.confirm(&forward, now).await?;
+                self.confirm(&forward, now)
+                    .await
+                    .map_err(|answer| if is_grpc { refused_grpc(answer) } else { answer })?;
                 if is_upload {
                     let begun = self.begin_upload(&forward, &asked, client, visit);
                     begun.map_err(|limited| self.limited(limited, is_grpc))?;
@@ -339,11 +363,26 @@ impl Gate {
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, is_upload) => {
+                Ok(self.paywall.for_nothing(&demand))
+            }
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
             },
         }
+    }
+
+    /// Whether a client that has no credential gets for nothing what it would have to pay for, and counts that.
+    fn is_freebie(&self, demand: &Demand, asked: &Asked<'_>, client: &Client, is_upload: bool) -> bool {
+        let offer = self.paywall.offer(demand.service);
+        let Some(freebies) = offer.freebies.filter(|_| demand.reason == Reason::Missing) else { return false };
+        // Who asks for the price is told it.
+        if offer.access.cost(asked.method, asked.path) != Cost::Token {
+            return false;
+        }
+        let declared = if is_upload { declared_bytes(asked.headers) } else { Some(0) };
+        freebies.take(&self.counted, &offer.terms.name, client.network(), declared, Instant::now())
     }
 
     /// Counts a request against the rates of its service. What is decided says whose token it has; nothing was done yet.
@@ -380,7 +419,7 @@ impl Gate {
         } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
             && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
         {
-            let declared = asked.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let declared = declared_bytes(asked.headers);
             let upload = FreeUpload::begin(&self.counted, client.network(), declared, bytes_per_day, now)?;
             visit.free_upload = Some(upload);
         }
@@ -405,6 +444,13 @@ impl Gate {
         let forward = visit.forward.as_ref().filter(|forward| forward.permit.is_some())?;
         let asked = asked(session.req_header());
         let lapsed = response.headers.get(LAPSED_HEADER).and_then(|value| Lapsed::from_code(value.to_str().ok()?));
+        if self.paywall.offer(forward.service).dry_run {
+            // What the server behind refuses stays refused, but nobody is asked for money.
+            lapsed
+                .iter()
+                .for_each(|lapsed| self.note(forward.service, Rehearsed::Challenge, Some(lapsed.code()), None));
+            return None;
+        }
         let decision = match lapsed.map(Reason::Lapsed) {
             Some(reason) if !forward.is_sold => return Some(reason.unsold_problem().into()),
             Some(reason) => self.paywall.sell(forward.service, reason, &asked),
@@ -430,7 +476,7 @@ impl Gate {
 
     /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
     /// Nothing where nothing costs.
-    async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
+    pub(crate) async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
         let Some(permit) = &forward.permit else { return Ok(()) };
         if self.revoked.has(permit.token(), now).await.map_err(not_known)? {
             return Err(revoked_problem().into());
@@ -539,10 +585,11 @@ fn unproven(unproven: Unproven) -> Answer {
     }
 }
 
-/// Whether a body comes with a request that is one: the messages of gRPC, and what an upgraded connection carries, may come
-/// as slowly as they like, and be as many as they like.
-fn is_upload(session: &mut Session) -> bool {
-    !is_grpc(&session.req_header().headers) && !session.is_upgrade_req() && !session.as_downstream_mut().is_body_empty()
+/// A refusal of a genuine token for a gRPC client.
+fn refused_grpc(answer: Answer) -> Answer {
+    let status = if answer.status() == StatusCode::UNAUTHORIZED { GRPC_UNAUTHENTICATED } else { GRPC_UNAVAILABLE };
+    let code = answer.code().unwrap_or("refused");
+    answer.for_grpc(status, code)
 }
 
 /// What a token is answered while it is not known whether it is revoked.
@@ -551,6 +598,17 @@ fn not_known(error: NotKnown) -> Answer {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
         .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
     Answer::from(problem).retry_after(RETRY_AFTER)
+}
+
+/// Whether a body comes with a request that is one: the messages of gRPC, and what an upgraded connection carries, may come
+/// as slowly as they like, and be as many as they like.
+fn is_upload(session: &mut Session) -> bool {
+    !is_grpc(&session.req_header().headers) && !session.is_upgrade_req() && !session.as_downstream_mut().is_body_empty()
+}
+
+/// The length of a body, if it is declared.
+fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What of a request decides.

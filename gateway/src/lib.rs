@@ -7,6 +7,7 @@ mod connections;
 mod cors;
 pub mod db;
 mod drain;
+mod dry_run;
 pub mod gate;
 pub mod invoice_limits;
 pub mod ledger;

@@ -29,6 +29,7 @@ pub struct Metrics {
     checks: Histogram,
     node_up: Gauge,
     limits: Family<LimitLabels, Counter>,
+    dry_run: Family<RehearsedLabels, Counter>,
 }
 
 /// A closed set of values that a label has, by how they are written.
@@ -88,6 +89,18 @@ label! {
         Refused = "refused",
         /// Its client left.
         CutOff = "cut_off",
+    }
+}
+
+label! {
+    /// What a service in dry run would have done with a request.
+    Rehearsed {
+        /// Forward it with its token.
+        Forward = "forward",
+        /// Ask for payment.
+        Challenge = "challenge",
+        /// Refuse it: paying would not help.
+        Refuse = "refuse",
     }
 }
 
@@ -164,6 +177,12 @@ struct UploadLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RehearsedLabels {
+    service: String,
+    would: Rehearsed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: Limit,
 }
@@ -216,10 +235,13 @@ impl Default for Metrics {
             checks: Histogram::new(CHECK_SECONDS),
             node_up: Gauge::default(),
             limits: Family::default(),
+            dry_run: Family::default(),
         };
         let of = &mut metrics.registry;
         of.register("requests", "Requests, by what became of them", metrics.requests.clone());
         of.register("challenges", "Requests that were asked for payment", metrics.challenges.clone());
+        let help = "Requests of services in dry run, by what would have become of them";
+        of.register("dry_run", help, metrics.dry_run.clone());
         of.register("payments", "Payments that this gateway saw settled", metrics.payments.clone());
         of.register("paid_sat", "What those payments came to, in satoshi", metrics.paid_sat.clone());
         of.register("sold_bytes", "Bytes of committed bodies that were paid for", metrics.sold_bytes.clone());
@@ -273,6 +295,11 @@ impl Metrics {
     /// A request ran into a limit.
     pub fn limit(&self, limit: Limit) {
         self.limits.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// A request of a service in dry run went on.
+    pub fn rehearsed(&self, service: &str, would: Rehearsed) {
+        self.dry_run.get_or_create(&RehearsedLabels { service: service.to_owned(), would }).inc();
     }
 
     /// All of it, in the text form of OpenMetrics.

@@ -5,6 +5,7 @@ use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
     db::{BeginError, CommitError, DbError, OverQuota},
+    disk::NoRoom,
     pictures::PictureError,
     store::StoreError,
 };
@@ -74,6 +75,9 @@ pub enum UploadError {
     /// It had to be a picture, and is none that can be measured.
     #[error(transparent)]
     Picture(#[from] PictureError),
+    /// The disk has no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -103,6 +107,7 @@ impl UploadError {
             Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "over_quota"),
             Self::Picture(error) => (error.status(), error.code()),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
+            Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
             Self::Store(error) if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
             Self::Store(error) if error.is_away() => (StatusCode::SERVICE_UNAVAILABLE, "store_away"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),

@@ -37,6 +37,7 @@ use crate::{
         CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload, Owner, PaidUse,
         Quota, Sealing, Variant,
     },
+    disk::{DiskGuard, Room},
     legacy, pictures,
     store::{BlobStore, StoreKey},
     sweeper,
@@ -78,6 +79,7 @@ pub struct Uploads {
     store: Arc<dyn BlobStore>,
     sealing_key: Option<SealingKey>,
     quota: Quota,
+    disk: Arc<DiskGuard>,
     lease: Duration,
     running: TaskTracker,
     /// One at a time: many that look for the same rows would only do the same work.
@@ -88,13 +90,28 @@ impl Uploads {
     /// Receives uploads into `store`, sealed if there is a key.
     pub fn new(db: Arc<dyn Database>, store: Arc<dyn BlobStore>, sealing_key: Option<SealingKey>) -> Self {
         let running = TaskTracker::new();
-        Self { db, store, sealing_key, quota: Quota::default(), lease: LEASE, running, sweeping: Mutex::new(()) }
+        Self {
+            db,
+            store,
+            sealing_key,
+            quota: Quota::default(),
+            disk: Arc::new(DiskGuard::none()),
+            lease: LEASE,
+            running,
+            sweeping: Mutex::new(()),
+        }
     }
 
     /// The same, where no owner may have more than `quota`.
     #[must_use]
     pub fn with_quota(self, quota: Quota) -> Self {
         Self { quota, ..self }
+    }
+
+    /// The same, where `disk` keeps room.
+    #[must_use]
+    pub fn with_disk(self, disk: DiskGuard) -> Self {
+        Self { disk: Arc::new(disk), ..self }
     }
 
     /// Receives one upload: `body` is a form with this content type. When it returns `Ok` the file is stored, durably;
@@ -112,10 +129,11 @@ impl Uploads {
             return Err(UploadError::TooLarge { limit_bytes: order.max_upload_bytes });
         }
         self.check_quota(&order.owner, body.size_hint().exact()).await?;
+        let room = self.disk.room(body.size_hint().exact()).await?;
         let (answer, answered) = oneshot::channel();
         let uploads = Arc::clone(self);
         // With the id of its request in what it logs.
-        self.running.spawn(async move { uploads.run(order, boundary, body, answer).await }.in_current_span());
+        self.running.spawn(async move { uploads.run(order, boundary, body, room, answer).await }.in_current_span());
         answered.await.unwrap_or(Err(UploadError::Interrupted))
     }
 
@@ -180,6 +198,7 @@ impl Uploads {
         order: UploadOrder,
         boundary: String,
         body: Body,
+        room: Room,
         answer: oneshot::Sender<Result<Media, UploadError>>,
     ) {
         let answer = |result: Result<Media, UploadError>| {
@@ -199,7 +218,7 @@ impl Uploads {
         let lease_lost = CancellationToken::new();
         let committing = async {
             let body = BodyBytes::new(body, lease_lost.clone());
-            let finished = self.store_copy(content, &upload, order, boundary, body).await?;
+            let finished = self.store_copy(content, &upload, order, boundary, body, room).await?;
             // A copy that sphinx-meme left stays, if it is good.
             let key = self.sealing_key.as_ref();
             if let Err(error) = legacy::adopt_copy_of(&*self.db, &*self.store, key, finished.muid).await {
@@ -263,10 +282,11 @@ impl Uploads {
         order: UploadOrder,
         boundary: String,
         body: BodyBytes,
+        room: Room,
     ) -> Result<FinishedUpload, UploadError> {
         let head_len = if order.template { PICTURE_HEAD_LEN } else { 0 };
         let longest = body.declared().unwrap_or(u64::MAX).min(order.max_upload_bytes);
-        let mut pipeline = self.pipeline(upload, longest);
+        let mut pipeline = self.pipeline(upload, longest).within(room);
         let form = form::read(body, boundary, order.max_upload_bytes, head_len, &mut pipeline).await?;
         let dimensions = if order.template { Some(pictures::dimensions(&form.head)?) } else { None };
         let stored = pipeline.finish().await?;

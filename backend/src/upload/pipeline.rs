@@ -15,7 +15,10 @@ use sluice_common::{
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
-use crate::store::{BlobStore, BlobWriter, StoreKey};
+use crate::{
+    disk::Room,
+    store::{BlobStore, BlobWriter, StoreKey},
+};
 
 /// What is hashed, sealed and written at a time: four packages of a sealed file.
 const BATCH_LEN: usize = 256 * 1024;
@@ -27,6 +30,7 @@ pub(super) struct Pipeline {
     sealer: Option<Sealer>,
     batch: BytesMut,
     size: u64,
+    room: Option<Room>,
 }
 
 /// A whole copy.
@@ -47,12 +51,21 @@ impl Pipeline {
             sealer: sealing_key.as_ref().map(Sealer::new),
             batch: BytesMut::new(),
             size: 0,
+            room: None,
         }
+    }
+
+    /// The same within this room on the disk.
+    pub(super) fn within(self, room: Room) -> Self {
+        Self { room: Some(room), ..self }
     }
 
     /// Takes the next bytes.
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), UploadError> {
         self.size += bytes.len() as u64;
+        if let Some(room) = &mut self.room {
+            room.wrote(bytes.len() as u64).await?;
+        }
         while self.batch.len() + bytes.len() >= BATCH_LEN {
             let (now, later) = bytes.split_at(BATCH_LEN - self.batch.len());
             bytes = later;

@@ -54,6 +54,7 @@ pub fn config(dir: &TempDir) -> BackendConfig {
         store: StoreConfig::Local { dir: dir.path().join("files"), encryption_key: Some(Secret::new([5; 32])) },
         free_uploads: FreeUploads::default(),
         quota: db::Quota::default(),
+        min_free_disk_bytes: 0,
         terms: terms(),
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([6; 32]), 0)]).unwrap(),
         network: Network::TestWallet,

@@ -81,6 +81,9 @@ pub enum Invalid {
     /// A flag for the only service, where there is not just one.
     #[error("--price-sat and --max-mb are for one [[service]], but there are {0}")]
     WhichService(usize),
+    /// Neither of two ways to count what is for nothing, or both.
+    #[error("service `{0}`: freebies: say either requests or mb")]
+    Freebies(String),
     /// Neither of two ways to say what costs, or both.
     #[error("service `{0}`: say either protect or free")]
     ProtectOrFree(String),

@@ -1,12 +1,18 @@
 //! `[gateway.limits]` and `rate_limits` of a service: what bounds clients.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use sluice_common::limits::BYTES_PER_MB;
 use sluice_gateway::{
     config::ConfigError,
-    limits::{Cidr, LimitsConfig, RateKey, RateLimit, RateRule, SlowClients, TrustedHeader, TrustedProxies},
+    limits::{
+        Allowance, Cidr, Freebies, LimitsConfig, RateKey, RateLimit, RateRule, SlowClients, TrustedHeader,
+        TrustedProxies,
+    },
 };
 
 /// `[gateway.limits]`
@@ -50,6 +56,38 @@ pub struct RateLimitSettings {
     /// Who has a rate of its own.
     #[serde(default)]
     pub key: RateKey,
+}
+
+/// `freebies = { … }`: what one network of clients gets without paying.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreebieSettings {
+    /// So many requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<NonZeroU64>,
+    /// Or requests with so many MB of bodies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mb: Option<NonZeroU64>,
+    /// In how long, from the first of them on.
+    #[serde(default = "day")]
+    pub window_secs: NonZeroU32,
+}
+
+fn day() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(86_399)
+}
+
+impl FreebieSettings {
+    /// The same as the gateway takes it; none: it says not one thing.
+    pub(super) fn freebies(&self) -> Option<Freebies> {
+        let window = Duration::from_secs(self.window_secs.get().into());
+        let allowance = |most| Allowance { most, window };
+        match (self.requests, self.mb) {
+            (Some(requests), None) => Some(Freebies::Requests(allowance(requests.get()))),
+            (None, Some(mb)) => Some(Freebies::Bytes(allowance(mb.get().saturating_mul(BYTES_PER_MB)))),
+            _ => None,
+        }
+    }
 }
 
 impl Default for LimitSettings {

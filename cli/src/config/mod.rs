@@ -26,7 +26,7 @@ use std::{
 pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
-    limit_settings::{LimitSettings, RateLimitSettings},
+    limit_settings::{FreebieSettings, LimitSettings, RateLimitSettings},
     s3::S3Settings,
     service_settings::{
         Addresses, Fallback, HeaderSource, PriceSettings, RewriteSettings, ServiceSettings, StepSettings,

@@ -116,14 +116,18 @@ impl Settings {
         let access = Access { rule, auth_only: parsed(service, &service.auth_only)? };
         let whose = |error| Invalid::InService { service: service.name.clone(), error };
         let rate_limits = service.rate_limits.iter().map(RateLimitSettings::rule).collect::<Result<_, _>>();
+        let not_one = || Invalid::Freebies(service.name.clone());
+        let freebies = service.freebies.as_ref().map(|freebies| freebies.freebies().ok_or_else(not_one));
         Ok(Offer {
             terms,
             scope,
             access,
             price,
             forward_credential: self.forwards_credential(service),
+            dry_run: service.dry_run,
             rate_limits: rate_limits.map_err(whose)?,
             free_uploads: self.free_uploads(service)?,
+            freebies: freebies.transpose()?,
         })
     }
 

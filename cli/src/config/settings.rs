@@ -184,6 +184,8 @@ pub struct BackendSettings {
     /// The most files of one owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_files: Option<u64>,
+    /// How many MB stay free on the disks of stored files and of SQLite databases; 0: none.
+    pub min_free_disk_mb: u64,
     /// The nodes that may add templates, as public keys in hex; any that is logged in, if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_uploaders: Option<Vec<String>>,
@@ -281,6 +283,7 @@ impl Default for BackendSettings {
             max_free_upload_size_mb: free.max_free_upload_mb,
             quota_mb: None,
             quota_files: None,
+            min_free_disk_mb: 512,
             template_uploaders: None,
             podcast_index_url: "https://api.podcastindex.org/api/1.0".to_owned(),
             podcast_index_key: None,

@@ -89,7 +89,7 @@ pub fn run(
     if args.leaked {
         writeln!(
             out,
-            "3. Restart them: media servers first, then the gateways, all soon after one another. From then on the"
+            "3. Have them read it (SIGHUP) or restart them: media servers first, then the gateways, all soon after one another. From then on the"
         )?;
         writeln!(
             out,
@@ -101,7 +101,10 @@ pub fn run(
         )?;
     } else {
         let from = mints_from.format(&Rfc3339).unwrap_or_default();
-        writeln!(out, "3. Restart them, one after another, before {from}. From then on the new key makes")?;
+        writeln!(
+            out,
+            "3. Have them read it (SIGHUP), or restart them one after another, before {from}. From then on the new key makes"
+        )?;
         writeln!(out, "   tokens; those that were made before stay good.")?;
         writeln!(
             out,

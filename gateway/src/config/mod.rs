@@ -17,7 +17,7 @@ pub use self::{
 use crate::{
     invoice_limits::InvoiceLimits,
     ledger::SettlementProof,
-    limits::{LimitsConfig, RateRule},
+    limits::{Freebies, LimitsConfig, RateRule},
     tls::ServerCertificate,
 };
 
@@ -100,10 +100,14 @@ pub struct Offer {
     pub price: Price,
     /// Whether the server behind sees the credential. The media server counts uses, so it must.
     pub forward_credential: bool,
+    /// Whether it is only shadowed: it decides, logs and counts, and lets everything through.
+    pub dry_run: bool,
     /// How fast its requests may come. All that cover a request count.
     pub rate_limits: Vec<RateRule>,
     /// The uploads among its requests that cost nothing: each network of clients has so many bytes of them in a day.
     pub free_uploads: Vec<RequestPattern>,
+    /// What of it costs a network of clients nothing, though it does others.
+    pub freebies: Option<Freebies>,
 }
 
 /// Why a configuration is refused.
@@ -272,8 +276,10 @@ mod tests {
             access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
             price: Price::Flat(1),
             forward_credential: true,
+            dry_run: false,
             rate_limits: Vec::new(),
             free_uploads: Vec::new(),
+            freebies: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod cidr;
 mod client;
 mod counts;
 mod free_uploads;
+mod freebies;
 mod pace;
 mod rates;
 mod slots;
@@ -27,6 +28,7 @@ pub use self::{
     cidr::{Cidr, NotCidr},
     client::{Client, ClientNetwork, TrustedHeader, TrustedProxies},
     counts::Allowance,
+    freebies::Freebies,
     pace::SlowClients,
     rates::{RateKey, RateRule},
 };
@@ -46,7 +48,7 @@ const MAX_PAYMENTS: NonZeroUsize = match NonZeroUsize::new(10_000) {
     None => NonZeroUsize::MIN,
 };
 
-/// How many networks of clients are remembered that sent uploads that cost nothing.
+/// How many networks of clients are remembered that sent uploads that cost nothing, and how many that did not have to pay.
 const MAX_NETWORKS: NonZeroUsize = match NonZeroUsize::new(10_000) {
     Some(max) => max,
     None => NonZeroUsize::MIN,
@@ -94,6 +96,7 @@ pub(crate) struct Limits {
     not_stored: Counts<PaymentHash>,
     /// Bytes of uploads that cost nothing.
     free_bytes: Counts<ClientNetwork>,
+    freebies: Counts<freebies::Key>,
 }
 
 /// Why a client is refused what others are not.
@@ -126,6 +129,7 @@ impl Limits {
             uploads: Slots::default(),
             not_stored: Counts::new(MAX_PAYMENTS),
             free_bytes: Counts::new(MAX_NETWORKS),
+            freebies: Counts::new(MAX_NETWORKS),
         }
     }
 

@@ -83,12 +83,12 @@ impl ServiceId {
 
 impl Forward {
     /// Where nothing costs.
-    pub(super) fn free(service: ServiceId) -> Self {
+    pub(crate) fn free(service: ServiceId) -> Self {
         Self { service, permit: None, max_upload_bytes: None, is_sold: false }
     }
 
     /// What has a price of 0.
-    pub(super) fn for_nothing(service: ServiceId, max_upload_bytes: u64) -> Self {
+    pub fn for_nothing(service: ServiceId, max_upload_bytes: u64) -> Self {
         Self { service, permit: None, max_upload_bytes: Some(max_upload_bytes), is_sold: true }
     }
 

@@ -201,6 +201,11 @@ impl Paywall {
         }
     }
 
+    /// How a request goes on that would be asked for payment, and for once is not.
+    pub fn for_nothing(&self, demand: &Demand) -> Forward {
+        Forward::for_nothing(demand.service, demand.purchase.max_upload_bytes(self.offer(demand.service)))
+    }
+
     /// Notes that an invoice is paid, so that it is no longer one of the open ones. One that is not known changes nothing.
     pub fn settled(&self, payment_hash: PaymentHash) {
         self.invoices.settled(payment_hash);

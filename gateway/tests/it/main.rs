@@ -6,6 +6,7 @@
 mod behind;
 mod client;
 mod clients;
+mod dry_run;
 mod floods;
 mod grpc;
 mod ledger;
@@ -139,8 +140,10 @@ fn media(upstream: &str) -> ServiceConfig {
         access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
         price: Price::Flat(100),
         forward_credential: true,
+        dry_run: false,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }

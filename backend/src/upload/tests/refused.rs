@@ -1,6 +1,11 @@
 //! Uploads that are refused, and what is left of them: nothing.
 
-use std::{future::ready, io, mem};
+use std::{
+    future::ready,
+    io, mem,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use axum::body::Bytes;
 use http::StatusCode;
@@ -10,7 +15,10 @@ use super::{
     rig::{self, CONTENT_TYPE, Rig, file_form, form, paid_order},
     trouble::{Step, Stepped},
 };
-use crate::store::{LocalStore, contract::bytes};
+use crate::{
+    disk::DiskGuard,
+    store::{LocalStore, contract::bytes},
+};
 
 /// A body that must not be read.
 fn untouchable() -> Body {
@@ -144,5 +152,35 @@ async fn a_store_that_cannot_say_what_it_has_stores_nothing_new() {
     rig.upload(rig::order(), file_form(b"the same")).await.unwrap();
     let problem = rig.upload(paid_order(), file_form(b"the same")).await.unwrap_err().to_problem();
     assert_eq!(problem.code(), "storage_unavailable");
+    rig.has_only(1).await;
+}
+
+#[tokio::test]
+async fn what_the_disk_has_no_room_for_is_refused_before_it_is_read_or_once_that_shows() {
+    const MIB: u64 = 1024 * 1024;
+    let free = Arc::new(AtomicU64::new(100 * MIB));
+    let probe = Arc::clone(&free);
+    let disk = DiskGuard::new(Some(Path::new("/")), None, 90 * MIB).probed(move |_| Ok(probe.load(Relaxed)));
+    let rig = Rig::build(|db, store| Uploads::new(db, store, None).with_disk(disk)).await;
+    let full = |result: Result<Media, UploadError>| {
+        let problem = result.unwrap_err().to_problem();
+        assert_eq!((problem.status(), problem.code()), (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"));
+    };
+
+    let form = file_form(&bytes(11 << 20));
+    let order = || UploadOrder { max_upload_bytes: 20 * MIB, ..paid_order() };
+    full(rig.upload(order(), form.clone()).await);
+    rig.has_only(0).await;
+    // Of unknown length it begins; then the disk fills up.
+    let filling = Arc::clone(&free);
+    let pieces = futures_util::stream::iter(form.chunks(1 << 20).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+    let pieces = futures_util::StreamExt::map(pieces, move |piece| {
+        filling.fetch_sub(piece.len() as u64 * 2, Relaxed);
+        Ok::<_, io::Error>(piece)
+    });
+    full(rig.uploads.receive(order(), Some(CONTENT_TYPE), Body::from_stream(pieces)).await);
+    rig.has_only(0).await;
+    free.store(102 * MIB, Relaxed);
+    rig.upload(order(), form).await.unwrap();
     rig.has_only(1).await;
 }

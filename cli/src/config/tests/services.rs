@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use sluice_gateway::{
     config::{HealthCheck, HostPolicy, Price, Protocol},
-    limits::{LimitsConfig, RateKey, RateLimit, RateRule, TrustedHeader},
+    limits::{Allowance, Freebies, LimitsConfig, RateKey, RateLimit, RateRule, TrustedHeader},
 };
 
 use super::*;
@@ -247,4 +247,24 @@ fn free_uploads_are_those_of_the_media_server_as_its_clients_name_them() {
     assert_eq!(limits(""), Some(1 << 30));
     assert_eq!(limits("[gateway.limits]\nfree_upload_mb_per_day = 3"), Some(3 << 20));
     assert_eq!(limits("[gateway.limits]\nfree_upload_mb_per_day = 0"), None);
+}
+
+#[test]
+fn freebies_are_requests_or_bytes_in_a_window() {
+    let load = |freebies: &str| {
+        let text =
+            service(&format!("protect = [\"POST /a\"]\nprice_sat = 1\nupstream = \"b:1\"\nfreebies = {freebies}"));
+        load_gateway(&text, &[])
+    };
+    let allowance = |most, secs| Allowance { most, window: Duration::from_secs(secs) };
+    for (freebies, expected) in [
+        ("{ requests = 3 }", Freebies::Requests(allowance(3, 86_400))),
+        ("{ mb = 2, window_secs = 60 }", Freebies::Bytes(allowance(2 << 20, 60))),
+    ] {
+        assert_eq!(load(freebies).unwrap().services().unwrap()[0].offer.freebies, Some(expected));
+    }
+    for wrong in ["{ }", "{ requests = 1, mb = 1 }"] {
+        assert_eq!(error_of(load(wrong)), "service `a`: freebies: say either requests or mb");
+    }
+    assert!(error_of(load("{ requests = 0 }")).contains("test.toml:6:"));
 }

@@ -92,6 +92,8 @@ pub struct ServiceInfo {
     pub capabilities: Vec<String>,
     /// Whether the server behind sees the token.
     pub forward_credential: bool,
+    /// Whether it only says what it would do, and lets everything through.
+    pub dry_run: bool,
     /// The servers behind.
     pub upstream: Vec<String>,
 }
@@ -159,6 +161,7 @@ impl ServiceInfo {
             valid_for_secs: offer.terms.valid_for_secs,
             capabilities: offer.terms.capabilities.clone(),
             forward_credential: offer.forward_credential,
+            dry_run: offer.dry_run,
             upstream: service.upstream.addresses.iter().map(|at| format!("{}:{}", at.host, at.port)).collect(),
         }
     }

@@ -59,8 +59,10 @@ fn config(keys: MasterKeys) -> GatewayConfig {
         access: Access::protect(vec!["POST /largefile".parse().unwrap(), "/v1/*".parse().unwrap()]),
         price: Price::PerMib { per_mib_sat: 2, minimum_sat: 10 },
         forward_credential: true,
+        dry_run: false,
         rate_limits: Vec::new(),
         free_uploads: Vec::new(),
+        freebies: None,
     };
     GatewayConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -197,6 +199,7 @@ async fn says_what_the_gateway_is_and_sells() {
     {
       "auth_only": [],
       "capabilities": [],
+      "dry_run": false,
       "forward_credential": true,
       "free": null,
       "hosts": [
