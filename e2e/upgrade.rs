@@ -26,8 +26,13 @@ async fn uploads(sluice: &Sluice, count: u64, seed: u64) -> Vec<SlowUpload> {
     uploads
 }
 
+/// Configuration in which it can be asked often who answers.
+fn config() -> String {
+    format!("[gateway]\ninvoice_burst_per_client = 100000\ninvoice_burst = 100000\n{SINGLE_USE}")
+}
+
 async fn no_upload_is_cut(environment: &[(&str, &str)]) {
-    let mut sluice = Sluice::start_apart(environment, SINGLE_USE).await;
+    let mut sluice = Sluice::start_apart(environment, &config()).await;
     let mut first = uploads(&sluice, 6, 100).await;
     let path = sluice.folder().join("sluice.toml");
     for (round, price_sat) in [(1, 201), (2, 202)] {

@@ -111,6 +111,11 @@ impl Visit {
         self.body_bytes
     }
 
+    /// Where it comes from; none before [`Gate::request_filter`].
+    pub fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
     /// What became of it so far.
     pub fn record(&self) -> &Record {
         &self.record

@@ -246,6 +246,7 @@ impl ProxyHttp for Proxy {
             method = %request.method,
             path = loggable(request.uri.path()),
             http = ?request.version,
+            client = context.visit.client().map(|client| tracing::field::display(client.network())),
             service = record.service,
             outcome = record.outcome.map(Outcome::as_str),
             code = record.code,

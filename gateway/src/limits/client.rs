@@ -4,7 +4,7 @@
 mod tests;
 
 use std::{
-    fmt::Write,
+    fmt::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
@@ -143,6 +143,12 @@ impl Client {
             let _ = write!(chain, ", {proxy}");
         }
         chain
+    }
+}
+
+impl fmt::Display for ClientNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 24 } else { 64 })
     }
 }
 

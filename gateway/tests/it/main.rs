@@ -274,7 +274,9 @@ async fn an_early_answer_reaches_a_client_that_sends_all_of_its_body_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_whole_is_forwarded_whatever_its_sender_does_then() {
-    let world = World::new().await;
+    // All of them may be under way at once.
+    let many = |config: &mut GatewayConfig| config.limits.max_uploads_per_token = 100.try_into().unwrap();
+    let world = World::configured(many, None).await;
     let credential = world.buy().await;
     for _ in 0..100 {
         let request = with(Request::post("/largefile", &[7; 100_000]), &credential);

@@ -67,7 +67,7 @@ async fn a_request_has_one_id_and_one_trace_everywhere() {
     assert!(reply.one("access-control-expose-headers").contains("X-Request-Id"));
     let line = log.line("test-asked").await;
     let said = |name: &str| line[name].as_str().unwrap_or_else(|| panic!("{name}: {line}")).to_owned();
-    assert_eq!((said("service"), said("outcome"), said("code")).0, "media");
+    assert_eq!((said("service"), said("client")), ("media".into(), "127.0.0.0/24".into()));
     assert_eq!((said("outcome"), said("code")), ("challenged".into(), "payment_required".into()));
     assert_eq!((said("trace_id"), said("http"), said("path")), (TRACE.into(), "HTTP/1.1".into(), "/largefile".into()));
     assert!(!line.to_string().contains("secret"), "{line}");
