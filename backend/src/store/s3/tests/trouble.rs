@@ -158,6 +158,13 @@ async fn what_cannot_be_aborted_now_can_be_later() {
     let mut writer = store.create(&key, 9 * MIB as u64).await.unwrap();
     writer.write(bytes(9 * MIB).into()).await.unwrap();
     std::mem::forget(writer);
+    // A part that is still on its way would come after the abort.
+    let landed = async {
+        while peer.count(Call::Part) == 0 || !peer.is_idle() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), landed).await.expect("the part lands");
     while let Err(error) = store.delete(&key).await {
         assert!(error.is_away() && aborts.load(Ordering::SeqCst) < 10, "{error}");
         assert!(!peer.unfinished().is_empty());
