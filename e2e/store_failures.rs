@@ -90,7 +90,7 @@ async fn a_full_disk() {
         return;
     }
     sluice.wrapper = wrapper.map(str::to_owned).to_vec();
-    sluice.configure(&format!("{SINGLE_USE}\n[backend]\nlocal_dir = \"{small}\""));
+    sluice.configure(&format!("{SINGLE_USE}\n[backend]\nmin_free_disk_mb = 0\nlocal_dir = \"{small}\""));
     sluice.start_again().await;
     // The folder as the server sees it.
     let seen = PathBuf::from(format!("/proc/{}/root{small}", sluice.pid()));
