@@ -175,9 +175,12 @@ async fn a_network_gets_a_few_for_nothing_and_then_pays() {
         )
         .await;
         let body = vec![7; MIB];
-        let upload = || Request::post("/largefile", &body);
+        // The media server asks for a login where nobody paid.
+        let upload = || Request::post("/largefile?jwt=a.b.c", &body);
         for network in ["203.0.113.1", "203.0.114.1"] {
             assert_eq!(world.send(from(network, Request::new("GET", "/largefile"))).await.status, 402, "its price");
+            let nameless = Request::post("/largefile", &body);
+            assert_eq!(world.send(from(network, nameless)).await.status, 402, "who could not own the file can pay");
             let forged = upload().header("authorization", "L402 AAAA:00");
             assert_eq!(world.send(from(network, forged)).await.status, 401, "it is checked all the same");
             for _ in 0..2 {

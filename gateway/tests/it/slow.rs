@@ -4,7 +4,10 @@ use std::{convert::Infallible, num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use sluice_common::l402::Credential;
-use sluice_gateway::limits::{LimitsConfig, SlowClients};
+use sluice_gateway::{
+    config::GatewayConfig,
+    limits::{LimitsConfig, SlowClients},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -140,23 +143,33 @@ fn streamed(world: &World, path: &str, credential: &Credential) -> (reqwest::Req
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_http2_that_stops_is_not_waited_for_unless_it_is_of_grpc() {
-    let world = limited(|limits| limits.slow = slow()).await;
-    let credential = world.buy().await;
-    let (request, pieces) = streamed(&world, "/largefile", &credential);
-    pieces.send(Bytes::from_static(b"x")).await.unwrap();
-    let outcome = timeout(SOON, request.send()).await.expect("it is waited for");
-    assert!(outcome.is_err(), "{outcome:?}");
-
-    let (request, pieces) = streamed(&world, "/largefile", &credential);
-    let mut answer = Box::pin(request.header("content-type", "application/grpc").send());
-    for _ in 0..3 {
-        pieces.send(Bytes::from_static(b"x")).await.unwrap();
-        let waited = timeout(3 * slow().body_timeout, &mut answer).await;
-        assert!(waited.is_err(), "{waited:?}");
+    // Where uploads are taken, gRPC is no excuse.
+    for takes_uploads in [true, false] {
+        let change = |config: &mut GatewayConfig| {
+            config.limits.slow = slow();
+            config.services[0].offer.forward_credential = takes_uploads;
+        };
+        let world = World::configured(change, None).await;
+        let credential = world.buy().await;
+        for content_type in ["text/plain", "application/grpc"] {
+            let (request, pieces) = streamed(&world, "/largefile", &credential);
+            let mut answer = Box::pin(request.header("content-type", content_type).send());
+            pieces.send(Bytes::from_static(b"x")).await.unwrap();
+            if takes_uploads || content_type == "text/plain" {
+                let outcome = timeout(SOON, answer).await.expect("it is waited for");
+                assert!(outcome.is_err(), "{outcome:?}");
+                continue;
+            }
+            for _ in 0..3 {
+                pieces.send(Bytes::from_static(b"x")).await.unwrap();
+                let waited = timeout(3 * slow().body_timeout, &mut answer).await;
+                assert!(waited.is_err(), "{waited:?}");
+            }
+            drop(pieces);
+            assert_eq!(timeout(SOON, answer).await.unwrap().unwrap().status(), 200);
+        }
+        world.gateway.stop().await;
     }
-    drop(pieces);
-    assert_eq!(timeout(SOON, answer).await.unwrap().unwrap().status(), 200);
-    world.gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
