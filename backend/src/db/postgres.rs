@@ -1,6 +1,7 @@
 //! The rows in a PostgreSQL database, which any number of backends can share.
 
 mod media;
+mod retries;
 mod rows;
 mod search;
 mod uploads;
@@ -23,8 +24,8 @@ use tokio::time::timeout;
 
 use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
-    KeyUse, LegacyCopy, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, Sealing, TokenUse, Usage,
-    Variant, search::Search,
+    KeyUse, LegacyCopy, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId, Sealing,
+    TokenUse, Usage, Variant, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -389,6 +390,36 @@ impl Database for PostgresDatabase {
             uploads::token_use(&mut tx, paid, now).await
         })
         .await
+    }
+
+    async fn begin_retry(
+        &self,
+        paid: &PaidUse,
+        declared: Option<u64>,
+        lease_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<RetryId, RetryError> {
+        self.bounded(async {
+            let mut tx = self.pool.begin().await?;
+            let retry = retries::begin(&mut tx, paid, declared, lease_until, now).await?;
+            tx.commit().await?;
+            Ok(retry)
+        })
+        .await
+    }
+
+    async fn renew_retry(&self, retry: RetryId, until: OffsetDateTime) -> Result<(), DbError> {
+        self.bounded(async { Ok(retries::set_lease(&mut *self.pool.acquire().await?, retry, Some(until)).await?) })
+            .await
+    }
+
+    async fn end_retry(&self, retry: RetryId) -> Result<(), DbError> {
+        self.bounded(async { Ok(retries::set_lease(&mut *self.pool.acquire().await?, retry, None).await?) }).await
+    }
+
+    async fn has_stored(&self, paid: &PaidUse, muid: Muid, owner: &Owner) -> Result<bool, DbError> {
+        self.bounded(async { Ok(retries::has_stored(&mut *self.pool.acquire().await?, paid, muid, owner).await?) })
+            .await
     }
 
     async fn legacy_copy(&self, muid: Muid) -> Result<Option<LegacyCopy>, DbError> {

@@ -22,7 +22,8 @@ const BATCH_LEN: usize = 256 * 1024;
 
 /// Takes the bytes of one file. Dropped before [`Self::finish`], it leaves a part of a copy behind.
 pub(super) struct Pipeline {
-    target: Target,
+    /// None: nothing is written.
+    target: Option<Target>,
     hashing: Hashing,
     sealer: Option<Sealer>,
     batch: BytesMut,
@@ -41,12 +42,17 @@ impl Pipeline {
     /// Puts a file into `store` under `key`, sealed under `sealing_key` if there is one.
     pub(super) fn new(store: Arc<dyn BlobStore>, key: StoreKey, sealing_key: Option<DataKey>) -> Self {
         Self {
-            target: Target { store, key, writer: None },
+            target: Some(Target { store, key, writer: None }),
             hashing: Hashing::Idle(Hasher::new()),
             sealer: sealing_key.as_ref().map(Sealer::new),
             batch: BytesMut::new(),
             size: 0,
         }
+    }
+
+    /// Only says what a file is, and writes it nowhere.
+    pub(super) fn only_hashing() -> Self {
+        Self { target: None, hashing: Hashing::Idle(Hasher::new()), sealer: None, batch: BytesMut::new(), size: 0 }
     }
 
     /// Takes the next bytes.
@@ -66,10 +72,11 @@ impl Pipeline {
 
     async fn pass_on(&mut self, batch: Bytes) -> Result<(), UploadError> {
         self.hashing.update(batch.clone()).await?;
-        let Some(sealer) = &mut self.sealer else { return self.target.write(batch).await };
+        let Some(target) = &mut self.target else { return Ok(()) };
+        let Some(sealer) = &mut self.sealer else { return target.write(batch).await };
         let mut sealed = Vec::new();
         seal(sealer, &batch, &mut sealed)?;
-        self.target.write(sealed.into()).await
+        target.write(sealed.into()).await
     }
 
     /// Makes the copy durable.
@@ -86,7 +93,9 @@ impl Pipeline {
             }
             None => self.batch.freeze(),
         };
-        self.target.finish(last).await?;
+        if let Some(target) = self.target {
+            target.finish(last).await?;
+        }
         Ok(Stored { muid: hasher.finish(), size: self.size })
     }
 }

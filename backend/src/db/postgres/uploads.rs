@@ -64,6 +64,11 @@ async fn lock(tx: &mut PgConnection, what: i32, name: &str) -> Result<(), sqlx::
     lock.execute(tx).await.map(drop)
 }
 
+/// The lock of whoever counts or spends the uses of a payment.
+pub(super) async fn lock_payment(tx: &mut PgConnection, payment_hash: &str) -> Result<(), sqlx::Error> {
+    lock(tx, LOCK_PAYMENT, payment_hash).await
+}
+
 /// The lock of whoever makes a copy the stored one of `muid`, or takes the stored one away.
 pub(super) async fn lock_content(tx: &mut PgConnection, muid: &str) -> Result<(), sqlx::Error> {
     lock(tx, LOCK_CONTENT, muid).await
@@ -76,7 +81,7 @@ pub(super) async fn begin(
 ) -> Result<ContentId, BeginError> {
     if let Some(paid) = &upload.paid {
         let payment_hash = paid.payment_hash.to_string();
-        lock(tx, LOCK_PAYMENT, &payment_hash).await?;
+        lock_payment(tx, &payment_hash).await?;
         let ended = sqlx::query_scalar(ENDED_OF_PAYMENT).bind(payment_hash).bind(now);
         for id in ended.fetch_all(&mut *tx).await? {
             discard_pending(tx, ContentId(id)).await?;
@@ -145,7 +150,7 @@ pub(super) async fn finish(
         sqlx::query_scalar("SELECT payment_hash FROM paid_upload WHERE content_id = $1").bind(upload.content.0);
     let payment: Option<String> = payment.fetch_optional(&mut *tx).await?;
     if let Some(payment) = payment {
-        lock(tx, LOCK_PAYMENT, &payment).await?;
+        lock_payment(tx, &payment).await?;
     }
     let sealing = pending(tx, upload.content).await?;
     charge(tx, upload, now).await?;
@@ -231,13 +236,14 @@ async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateT
     let owner = upload.media.owner.as_str();
     sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
     sqlx::query(
-        "UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5 WHERE content_id = $1",
+        "UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5, body_size = $6 WHERE content_id = $1",
     )
     .bind(upload.content.0)
     .bind(now)
     .bind(&muid)
     .bind(rows::integer(upload.size)?)
     .bind(owner)
+    .bind(rows::integer(upload.body_size)?)
     .execute(&mut *tx)
     .await?;
     Ok(())

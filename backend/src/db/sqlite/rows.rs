@@ -96,6 +96,10 @@ pub(super) fn sealing(row: &SqliteRow) -> Result<Option<Sealing>, DbError> {
     Ok(Some(Sealing { nonce, key_fingerprint: row.try_get("key_fingerprint")? }))
 }
 
+pub(super) fn time_or_none(row: &SqliteRow, column: &'static str) -> Result<Option<OffsetDateTime>, DbError> {
+    row.try_get::<Option<i64>, _>(column)?.map(time).transpose()
+}
+
 fn time(micros: i64) -> Result<OffsetDateTime, DbError> {
     from_micros(micros).ok_or(DbError::Row("a time"))
 }

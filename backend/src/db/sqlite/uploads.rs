@@ -176,11 +176,12 @@ async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetD
     let muid = upload.muid.to_string();
     let owner = upload.media.owner.as_str();
     sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
-    sqlx::query("UPDATE paid_upload SET stored_at = ?, muid = ?, size = ?, owner_pub_key = ? WHERE content_id = ?")
+    sqlx::query("UPDATE paid_upload SET stored_at = ?, muid = ?, size = ?, owner_pub_key = ?, body_size = ? WHERE content_id = ?")
         .bind(rows::micros(now))
         .bind(&muid)
         .bind(rows::integer(upload.size)?)
         .bind(owner)
+        .bind(rows::integer(upload.body_size)?)
         .bind(upload.content.0)
         .execute(&mut *tx)
         .await?;
