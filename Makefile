@@ -44,7 +44,10 @@ check: deps $(TOOLS)/cargo-deny-$(CARGO_DENY_VERSION)
 # With real LND where there is Go.
 bench: deps
 	bench/media
+	cargo bench --package sluice-common --bench tokens
 	e2e/lightning/build || [ $$? -eq 3 ]
+	bench/aperture/build || [ $$? -eq 3 ]
+	[ -e target/lightning/bin/aperture ] || bench/gateway
 	cargo bench --package sluice --bench challenges
 
 deps:

@@ -1,5 +1,6 @@
 //! How fast the gateway asks for payment, beside the invoices alone, in one run: with the embedded wallet, and with real
-//! LND on loopback where `e2e/lightning/build` has built it. Then it counts what the challenges have left in the databases.
+//! LND on loopback where `e2e/lightning/build` has built it. Then it counts what the challenges have left in the databases,
+//! and runs `bench/gateway` with a real Aperture beside it where `bench/aperture/build` has built that.
 //!
 //! `cargo bench --package sluice --bench challenges` runs it. Everything it talks to it starts itself.
 
@@ -10,6 +11,7 @@ macro_rules! say {
     ($($arguments:tt)*) => { println!("    {}", format_args!($($arguments)*)) };
 }
 
+mod aperture;
 #[expect(dead_code, reason = "what the tests use of it")]
 #[path = "../e2e/lightning/network/mod.rs"]
 mod network;
@@ -22,7 +24,7 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -74,8 +76,7 @@ fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
         with_wallet().await;
-        let lnd = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("lightning/bin/lnd");
-        if lnd.exists() {
+        if network::program_path("lnd").exists() {
             with_lnd().await;
         } else {
             println!("\nno real LND: e2e/lightning/build builds it where Go is installed");
@@ -102,6 +103,11 @@ async fn with_lnd() {
     // makes would let the gateway shine, for it leaves Nagle's algorithm on, which costs 40 ms a call.
     let node = LndNode::new(&shop::lnd_config(&network.seller)).unwrap();
     compare(sluice, "AddInvoice alone", Arc::new(node)).await;
+    if network::program_path("aperture").exists() {
+        aperture::compare(&network).await;
+    } else {
+        println!("\nno Aperture: bench/aperture/build builds it where Go is installed");
+    }
 }
 
 /// Measures both, prints what came out, and looks into the databases.

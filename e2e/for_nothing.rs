@@ -52,3 +52,30 @@ async fn a_login_owns_what_costs_nothing_and_nobody_else_may_send_it() {
     assert_eq!(larger.status(), StatusCode::PAYMENT_REQUIRED);
     sluice.finish().await;
 }
+
+/// Each network of clients gets two uploads without paying.
+const TWO_FREEBIES: &str = r#"
+    [[service]]
+    name = "media"
+    protect = ["POST /largefile"]
+    price_sat = 100
+    freebies = { requests = 2 }
+"#;
+
+#[tokio::test]
+async fn a_login_stores_its_freebies_and_then_pays() {
+    let sluice = Sluice::start_with(TWO_FREEBIES).await;
+    let key = SecretKey::from_slice(&[7; 32]).unwrap();
+    let login = format!("Bearer {}", sluice.log_in(&key).await);
+    for (content, status) in [("one", StatusCode::OK), ("two", StatusCode::OK), ("three", StatusCode::PAYMENT_REQUIRED)]
+    {
+        let (content_type, body) = form::with_file(content.as_bytes());
+        let request = sluice.post("/largefile").header("content-type", content_type).body(body);
+        let reply = request.header("authorization", &login).send().await.unwrap();
+        assert_eq!(reply.status(), status, "{content}");
+        let answer: Value = reply.json().await.unwrap();
+        let owner = (status == StatusCode::OK).then(|| NodeKey::of(&key).to_string());
+        assert_eq!(answer["owner_pub_key"].as_str(), owner.as_deref(), "{answer}");
+    }
+    sluice.finish().await;
+}

@@ -107,14 +107,14 @@ pub struct Caller {
 
 impl Caller {
     /// Whoever sent this request; somebody. A login or credential that is not good is an error also beside a good one.
-    pub fn of(app: &App, parts: &Parts) -> Result<Self, ApiError> {
-        let caller = Self { user: user(app, parts)?, token: token(app, &parts.headers)? };
+    pub async fn of(app: &App, parts: &Parts) -> Result<Self, ApiError> {
+        let caller = Self { user: user(app, parts)?, token: token(app, &parts.headers).await? };
         if caller.user.is_none() && caller.token.is_none() { Err(ApiError::LoginRequired) } else { Ok(caller) }
     }
 
     /// The same, who must not have a login that may only read.
-    pub fn writing(app: &App, parts: &Parts) -> Result<Self, ApiError> {
-        let caller = Self::of(app, parts)?;
+    pub async fn writing(app: &App, parts: &Parts) -> Result<Self, ApiError> {
+        let caller = Self::of(app, parts).await?;
         if caller.user.is_some_and(|user| user.readonly) { Err(ApiError::ReadonlyLogin) } else { Ok(caller) }
     }
 
@@ -145,17 +145,21 @@ pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
     }
 }
 
-/// The request's genuine token, perhaps expired; none if it has no credential.
-pub fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
+/// The request's genuine token, perhaps expired, but not revoked; none if it has no credential.
+pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
-    Ok(Some(l402::verify(&credential, &app.master_keys, app.network, &app.terms)?))
+    let accepted = app.accepted.load_full();
+    let token = l402::verify(&credential, &accepted.master_keys, app.network, &accepted.terms)?;
+    let is_retired = accepted.master_keys.is_retired(&token.token_id());
+    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network).await?;
+    Ok(Some(token))
 }
 
 /// What the gateway lets through without a token; none: it said nothing of this request that can be believed.
 pub fn free_permit(app: &App, parts: &Parts) -> Option<FreePermit> {
     let target = parts.uri.path_and_query()?.as_str();
     let request = PermittedRequest { method: &parts.method, target, headers: &parts.headers };
-    FreePermit::of(&request, &app.master_keys, unix_now())
+    FreePermit::of(&request, &app.accepted.load().master_keys, unix_now())
 }
 
 /// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.

@@ -1,6 +1,10 @@
 //! What the media server is started with: values that were read and checked elsewhere.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sluice_common::{
     keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, network::Network,
@@ -10,6 +14,7 @@ use sluice_common::{
 use crate::{
     auth::JwtKey,
     db::{PostgresConfig, Quota},
+    ledger::LedgerConfig,
     store::S3Config,
 };
 
@@ -24,12 +29,16 @@ pub struct BackendConfig {
     pub jwt_key: JwtKey,
     /// Where the rows are (`DATABASE_URL`).
     pub database: DatabaseConfig,
+    /// Where the gateway's ledger is (`GATEWAY_DATABASE_URL`): what of tokens is revoked.
+    pub ledger: LedgerConfig,
     /// Where the bytes are (`STORAGE_MODE`).
     pub store: StoreConfig,
     /// The limits of the upload routes that cost nothing.
     pub free_uploads: FreeUploads,
     /// How much each owner may have.
     pub quota: Quota,
+    /// How many bytes stay free on the disks of stored files and of a SQLite database; 0: none.
+    pub min_free_disk_bytes: u64,
     /// What the tokens for `/largefile` are checked against: the terms of the service that the gateway sells.
     pub terms: ServiceTerms,
     /// What tokens were minted under (`SLUICE_MASTER_KEYS`): the gateway's.
@@ -88,7 +97,25 @@ pub enum StoreConfig {
     },
 }
 
+impl DatabaseConfig {
+    /// The folder of its file, if it is one.
+    pub fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite { path } => path.parent().map(|dir| if dir == Path::new("") { Path::new(".") } else { dir }),
+            Self::Postgres(_) => None,
+        }
+    }
+}
+
 impl StoreConfig {
+    /// The folder of the files, if they are in one.
+    pub fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::Local { dir, .. } => Some(dir),
+            Self::S3 { .. } => None,
+        }
+    }
+
     /// Opens what was sealed.
     pub fn encryption_key(&self) -> Option<&Secret<[u8; 32]>> {
         match self {

@@ -13,8 +13,8 @@ use sluice_common::{
 };
 
 use crate::{
-    auth::InvalidLogin, db::DbError, download::DownloadError, legacy::LegacyError, login::AnswerError,
-    pictures::PictureError, podcast::PodcastError, upload::UploadError,
+    auth::InvalidLogin, db::DbError, download::DownloadError, ledger::NotTaken, legacy::LegacyError,
+    login::AnswerError, pictures::PictureError, podcast::PodcastError, upload::UploadError,
 };
 
 /// How long a client should wait for an upload of its token that is under way, in seconds.
@@ -78,6 +78,9 @@ pub enum ApiError {
     /// The credential is not genuine.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The credential is genuine, and yet not taken.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     /// There is no credential where one is needed.
     #[error("this costs: pay at the gateway, and send the token with its preimage as `Authorization: L402`")]
     PaymentRequired,
@@ -130,6 +133,12 @@ pub enum ApiError {
     /// What is to change is neither JSON nor a form.
     #[error("send what is to change as application/json or application/x-www-form-urlencoded")]
     UnsupportedMediaType,
+    /// What is to change is too long to be read.
+    #[error("the body is longer than the {limit_bytes} bytes that what is to change may have")]
+    ChangeTooLarge {
+        /// The most bytes of the body.
+        limit_bytes: u64,
+    },
     /// What is to change cannot be read.
     #[error(
         "what is to change must be an object of `name`, `description`, `price`, `tags`, `ttl` and `public`, each of its type"
@@ -188,6 +197,7 @@ impl ApiError {
     fn to_problem(&self) -> Problem {
         let (status, code) = match self {
             Self::Upload(error) => return error.to_problem(),
+            Self::NotTaken(error) => return error.to_problem(),
             Self::Download(DownloadError::Store(error)) if error.is_away() => {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_away")
                     .detail("the file cannot be read now; ask again later");
@@ -232,6 +242,7 @@ impl ApiError {
             Self::InvalidPath => (StatusCode::BAD_REQUEST, "invalid_path"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::ChangeTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::MalformedChange => (StatusCode::UNPROCESSABLE_ENTITY, "malformed_change"),
             Self::TemplatesNotAllowed => (StatusCode::FORBIDDEN, "templates_not_allowed"),
             Self::Picture(error) => (error.status(), error.code()),
@@ -245,6 +256,7 @@ impl ApiError {
             Self::TooLarge { limit_bytes, size_bytes } => {
                 problem.with("limit_bytes", *limit_bytes).with("size_bytes", *size_bytes)
             }
+            Self::ChangeTooLarge { limit_bytes } => problem.with("limit_bytes", *limit_bytes),
             _ => problem,
         }
     }
@@ -252,13 +264,16 @@ impl ApiError {
     /// Whether it is our fault, and nobody logged it yet.
     fn is_internal(&self) -> bool {
         use PodcastError::{Answer, AnswerTooLong, Refused, Unreachable};
-        matches!(
-            self,
-            Self::Download(_)
-                | Self::Db(_)
-                | Self::SignLogin(_)
-                | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
-        )
+        // What every request would say while a database is away was said when it went.
+        !matches!(self, Self::Db(DbError::Away))
+            && matches!(
+                self,
+                Self::Download(_)
+                    | Self::Db(_)
+                    | Self::SignLogin(_)
+                    | Self::NotTaken(NotTaken::SettlementUnknown(_))
+                    | Self::Podcast(Unreachable(_) | Refused(_) | Answer(_) | AnswerTooLong)
+            )
     }
 
     /// A header that goes with it.
@@ -279,6 +294,7 @@ impl ApiError {
                 Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))
             }
             Self::Waiting => Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into())),
+            Self::NotTaken(error) if error.is_away() => Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into())),
             Self::Db(error) | Self::Upload(UploadError::Db(error)) if error.is_away() => {
                 Some((RETRY_AFTER, RETRY_AFTER_DATABASE_SECS.into()))
             }

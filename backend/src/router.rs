@@ -10,6 +10,8 @@ use axum::{
     routing::get,
 };
 use http::header::CACHE_CONTROL;
+use sluice_common::request_id::RequestId;
+use tracing::Instrument;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -56,7 +58,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 
 /// The whole server.
 pub fn router(app: Arc<App>) -> Router {
-    let drains = app.drains();
+    let drains = app.drains.clone();
     let (routes, document) = routes().split_for_parts();
     routes
         .fallback(async || ApiError::NoSuchRoute)
@@ -79,13 +81,17 @@ pub fn waiting(config: &BackendConfig) -> Router {
         .layer(from_fn(finish))
 }
 
-/// Logs the request by its route alone: paths hold media tokens, queries logins. What says nothing of caches is kept by
+/// Logs the request by its route alone, with its id: paths hold media tokens, queries logins. What says nothing of caches is kept by
 /// none: answers are for their caller.
 async fn finish(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let request_id = RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::random);
     let started = Instant::now();
-    let mut response = next.run(request).await;
+    // In all lines of what serves it.
+    let span = tracing::info_span!("request", %request_id);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let _entered = span.entered();
     response.headers_mut().entry(CACHE_CONTROL).or_insert_with(|| CachePolicy::Private.header());
     tracing::debug!(
         %method,

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -34,7 +34,7 @@ use crate::{
     keys::{self, KeysError},
     legacy,
     router::router,
-    state::App,
+    state::{Accepted, App},
     store::{BlobStore, LocalStore, S3Store, StoreError},
     sweeper,
 };
@@ -67,6 +67,28 @@ pub struct Server;
 pub struct Running {
     local_addr: SocketAddr,
     task: JoinHandle<()>,
+    reloader: Reloader,
+}
+
+/// Changes what a server accepts while it serves.
+#[derive(Clone)]
+pub struct Reloader(Arc<OnceLock<Arc<App>>>);
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reloader")
+    }
+}
+
+impl Reloader {
+    /// Accepts credentials by the terms and master keys of `config` from now on; the rest stays. Every key that rows
+    /// depend on must be among those of `config`. Nothing changes if it fails.
+    pub async fn reload(&self, config: &BackendConfig) -> Result<(), StartError> {
+        let app = self.0.get().ok_or(StartError::NotYet)?;
+        keys::check(&*app.db, config).await?;
+        app.accept(Accepted::new(config));
+        Ok(())
+    }
 }
 
 /// Why the server does not start.
@@ -81,6 +103,9 @@ pub enum StartError {
     /// A key is missing that rows depend on.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// It has not reached its database yet.
+    #[error("the media server is still waiting for its database")]
+    NotYet,
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: {cause}")]
     Listen {
@@ -104,6 +129,7 @@ impl Server {
     /// A PostgreSQL database may be away: then all requests but `/ping` are answered 503 until it is there. What is wrong
     /// with it then is logged, and ends the server.
     pub async fn start(config: BackendConfig, shutdown: CancellationToken) -> Result<Running, StartError> {
+        config.ledger.check()?;
         let database = match open_database(&config).await {
             Err(error) if error.is_away() && matches!(config.database, DatabaseConfig::Postgres(_)) => {
                 tracing::warn!(%error, "the database cannot be reached; waiting for it, and answering 503 meanwhile");
@@ -130,11 +156,19 @@ impl Server {
 
         let front = Arc::new(Front::new(&config));
         let stop = shutdown.child_token();
-        let working = database.map(|database| Working::start(&config, database, Arc::clone(&store), &front, &stop));
+        let reloader = Reloader(Arc::default());
+        let reloaded = reloader.clone();
+        let started = move |working: Working| {
+            // It is started once.
+            let _ = reloaded.0.set(Arc::clone(&working.app));
+            working
+        };
+        let working =
+            database.map(|database| Working::start(&config, database, Arc::clone(&store), &front, &stop)).map(&started);
         let task = tokio::spawn(async move {
             let working = async {
                 match working {
-                    None => Working::start_later(&config, store, &front, &stop).await,
+                    None => Working::start_later(&config, store, &front, &stop).await.map(started),
                     working => working,
                 }
             };
@@ -143,7 +177,7 @@ impl Server {
                 working.end(end).await;
             }
         });
-        Ok(Running { local_addr, task })
+        Ok(Running { local_addr, task, reloader })
     }
 }
 
@@ -233,6 +267,11 @@ impl Running {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Changes what it accepts.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Waits until it has stopped: told to by its `shutdown`, and done with the uploads under way or out of patience.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use sluice_common::{
     keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network,
 };
@@ -10,7 +11,9 @@ use crate::{
     auth::Logins,
     config::{BackendConfig, DatabaseConfig},
     db::{Content, Database},
+    disk::DiskGuard,
     keys,
+    ledger::Ledger,
     legacy::{self, LegacyError},
     login::Challenges,
     pictures::Pictures,
@@ -21,6 +24,21 @@ use crate::{
         drain::{DrainLimits, Drains},
     },
 };
+
+/// What credentials are checked against. A reload changes it.
+pub struct Accepted {
+    /// What they may allow.
+    pub terms: ServiceTerms,
+    /// What they were minted under.
+    pub master_keys: MasterKeys,
+}
+
+impl Accepted {
+    /// What a server with this configuration accepts.
+    pub fn new(config: &BackendConfig) -> Self {
+        Self { terms: config.terms.clone(), master_keys: config.master_keys.clone() }
+    }
+}
 
 /// What every route has at hand.
 pub struct App {
@@ -40,12 +58,14 @@ pub struct App {
     pub host: String,
     /// The limits of the upload routes that cost nothing.
     pub free_uploads: FreeUploads,
-    /// What credentials are checked against.
-    pub terms: ServiceTerms,
-    /// What credentials were minted under.
-    pub master_keys: MasterKeys,
+    /// What credentials are checked against, now.
+    pub accepted: Arc<ArcSwap<Accepted>>,
+    /// The bounds on reading what is left of a body that was answered early.
+    pub drains: Drains,
     /// The network that credentials were paid on.
     pub network: Network,
+    /// Says which of them are revoked.
+    pub ledger: Ledger,
     /// The nodes that may add templates; none: any that is logged in and may write.
     pub template_uploaders: Option<Vec<NodeKey>>,
     /// Makes thumbnails.
@@ -57,12 +77,14 @@ pub struct App {
 }
 
 impl App {
-    /// What the routes of a server with this configuration work on.
+    /// What the routes of a server with this configuration work on. Must be called in a tokio runtime.
     pub fn new(config: &BackendConfig, db: Arc<dyn Database>, store: Arc<dyn BlobStore>) -> Self {
         let sealing_key = config.store.encryption_key().map(keys::sealing_key);
         let seals_with = sealing_key.clone().filter(|_| config.store.seals());
+        let uploads = Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with);
+        let disk = DiskGuard::new(config.store.dir(), config.database.dir(), config.min_free_disk_bytes);
         Self {
-            uploads: Arc::new(Uploads::new(Arc::clone(&db), Arc::clone(&store), seals_with).with_quota(config.quota)),
+            uploads: Arc::new(uploads.with_quota(config.quota).with_disk(disk)),
             db,
             store,
             sealing_key,
@@ -70,9 +92,10 @@ impl App {
             challenges: Challenges::new(&config.jwt_key),
             host: config.host.clone(),
             free_uploads: config.free_uploads,
-            terms: config.terms.clone(),
-            master_keys: config.master_keys.clone(),
+            accepted: Arc::new(ArcSwap::from_pointee(Accepted::new(config))),
+            drains: drains(&config.terms, config.free_uploads),
             network: config.network,
+            ledger: Ledger::follow(&config.ledger),
             template_uploaders: config.template_uploaders.clone(),
             pictures: Pictures::default(),
             podcasts: PodcastIndex::new(config.podcast_index.clone()),
@@ -88,14 +111,20 @@ impl App {
         legacy::content(&*self.db, &*self.store, self.sealing_key.as_ref(), muid).await
     }
 
-    /// The bounds on reading what is left of a body that was answered early.
-    pub fn drains(&self) -> Drains {
-        drains(&self.terms, self.free_uploads)
+    /// Takes credentials by this from now on.
+    pub fn accept(&self, accepted: Accepted) {
+        self.drains.configure(largest_upload(&accepted.terms, self.free_uploads));
+        self.accepted.store(Arc::new(accepted));
     }
 }
 
 /// The bounds on reading what is left of a body, where uploads have these limits.
 pub(crate) fn drains(terms: &ServiceTerms, free_uploads: FreeUploads) -> Drains {
+    Drains::new(DrainLimits::for_uploads_of(largest_upload(terms, free_uploads)))
+}
+
+/// In bytes.
+fn largest_upload(terms: &ServiceTerms, free_uploads: FreeUploads) -> u64 {
     let paid = terms.max_upload_mb.saturating_mul(sluice_common::limits::BYTES_PER_MB);
-    Drains::new(DrainLimits::for_uploads_of(paid.max(free_uploads.max_upload_bytes())))
+    paid.max(free_uploads.max_upload_bytes())
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    admin::AdminArgs,
     client::ClientCommand,
     config::{Flags, Parts},
     key_use::KeysCommand,
@@ -30,11 +31,13 @@ pub enum Command {
     /// Run everything in one process: gateway, media server and, if no node is configured, a wallet to try it with
     Up(UpArgs),
     /// Run the gateway alone
-    Gateway(GatewayArgs),
+    Gateway(GatewayAloneArgs),
     /// Run the media server alone
     Backend(BackendArgs),
     /// List what was paid
     Payments(PaymentsArgs),
+    /// Ask a gateway that runs, and revoke tokens
+    Admin(AdminArgs),
     /// Check the configuration and print what it comes to, without its keys
     CheckConfig(FileArgs),
     /// See which keys the databases were used with, and give one up
@@ -48,7 +51,7 @@ pub enum Command {
 }
 
 /// Where the configuration and the data are.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct FileArgs {
     /// The configuration file; config/sluice.toml shows all that can stand there [default: none]
     #[arg(long, value_name = "FILE")]
@@ -89,7 +92,7 @@ pub struct UpArgs {
     pub max_mb: Option<NonZeroU64>,
 }
 
-/// `sluice gateway`
+/// Of `sluice gateway` and `sluice up`.
 #[derive(Debug, Args)]
 pub struct GatewayArgs {
     /// Where from.
@@ -104,6 +107,17 @@ pub struct GatewayArgs {
     /// Who takes the payments.
     #[command(flatten)]
     pub lnd: LndArgs,
+}
+
+/// `sluice gateway`
+#[derive(Debug, Args)]
+pub struct GatewayAloneArgs {
+    /// What `sluice up` has, too.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Take over from the gateway that runs on this data folder: its addresses, with none of its uploads cut
+    #[arg(long)]
+    pub upgrade: bool,
 }
 
 /// `sluice backend`
@@ -146,7 +160,7 @@ fn positive(text: &str) -> Result<NonZeroU64, InvalidFlag> {
 }
 
 /// What a command says of the configuration.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConfigArgs {
     /// The file, if any.
     pub file: Option<PathBuf>,
@@ -234,7 +248,13 @@ mod tests {
 
     #[test]
     fn refuses_what_makes_no_sense() {
-        for line in ["sluice", "sluice up --price-sat 0", "sluice up --listen 8081", "sluice gateway --max-mb 1"] {
+        for line in [
+            "sluice",
+            "sluice up --price-sat 0",
+            "sluice up --listen 8081",
+            "sluice gateway --max-mb 1",
+            "sluice up --upgrade",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
         for (line, expected) in [

@@ -2,6 +2,9 @@
 
 use std::io::{self, Write};
 
+use sluice_common::limits::DEFAULT_MAX_UPLOAD_MB;
+use sluice_gateway::tls::CertificateError;
+
 use crate::{
     config::{Invalid, Settings},
     keys::{self, KeyError},
@@ -17,6 +20,9 @@ pub enum CheckError {
     /// A key is not what it should be.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The TLS certificate.
+    #[error("[gateway] tls_certificate, tls_key: {0}")]
+    Certificate(#[from] CertificateError),
     /// The Lightning node's settings or files.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -32,6 +38,7 @@ pub enum CheckError {
 /// would mean the same, but for keys that stand in it, which show as `[redacted]`.
 pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
     settings.services()?;
+    settings.gateway.tls()?;
     if !settings.lightning.is_wallet() {
         lightning::lnd_config(settings)?;
     }
@@ -41,8 +48,22 @@ pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
     if let Ok(Some(warning)) = keys::weak_jwt_key(settings) {
         tracing::warn!("{warning}");
     }
-    out.write_all(toml::to_string(&settings.effective())?.as_bytes())?;
+    out.write_all(with_remarks(toml::to_string(&settings.effective())?, settings).as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// Says of a setting that is not in force that it is not.
+fn with_remarks(toml: String, settings: &Settings) -> String {
+    let backend = &settings.backend;
+    if backend.restrict_upload_size {
+        return toml;
+    }
+    let line = format!("\nmax_free_upload_size_mb = {}", backend.max_free_upload_size_mb);
+    toml.replacen(
+        &format!("{line}\n"),
+        &format!("{line} # not in force while restrict_upload_size = false: {DEFAULT_MAX_UPLOAD_MB} MB are\n"),
+        1,
+    )
 }
 
 #[cfg(test)]
@@ -62,6 +83,16 @@ mod tests {
         let settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
         assert_eq!(printed(&settings).matches("missing;").count(), 4);
         assert_eq!(toml::from_str::<Settings>(&printed(&settings)).unwrap(), settings.effective());
+    }
+
+    #[test]
+    fn says_what_is_not_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
+        let remark = "max_free_upload_size_mb = 1 # not in force while restrict_upload_size = false: 32 MB are\n";
+        assert!(printed(&settings).contains(remark));
+        settings.backend.restrict_upload_size = true;
+        assert!(printed(&settings).contains("\nmax_free_upload_size_mb = 1\n"));
     }
 
     #[test]

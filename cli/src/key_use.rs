@@ -4,6 +4,7 @@
 //! that nothing needs any more, is forgotten here.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     sync::Arc,
 };
@@ -20,7 +21,7 @@ use crate::{
     args::FileArgs,
     config::Settings,
     databases::{DatabaseError, Databases},
-    keys::{self, KeyError},
+    keys::{self, KeyError, rotate::RotateArgs},
     server::{self, RunError},
 };
 
@@ -29,12 +30,14 @@ use crate::{
 pub enum KeysCommand {
     /// List the keys that the databases were used with: database, name, fingerprint, and whether it is configured
     List(FileArgs),
+    /// Make a new master key, and say what to do with it on all servers
+    Rotate(RotateArgs),
     /// Start without this key from now on: it is gone for good, or nothing that depends on it is wanted any more
     Forget {
         /// Its name, as `sluice keys list` shows it
         name: String,
         /// Its fingerprint, which stands there beside it: 16 hexadecimal digits
-        fingerprint: String,
+        fingerprint: Option<String>,
         /// Where from.
         #[command(flatten)]
         files: FileArgs,
@@ -59,6 +62,22 @@ pub enum KeyUseError {
         name: String,
         /// Its fingerprint.
         fingerprint: String,
+    },
+    /// No database has one of this name.
+    #[error("no database was used with a key that is called {name}; those that there are: {names}")]
+    UnknownName {
+        /// Its name.
+        name: String,
+        /// All names.
+        names: String,
+    },
+    /// Its fingerprint is not said.
+    #[error("which {name}? say its fingerprint behind it: {fingerprints}")]
+    NoFingerprint {
+        /// Its name.
+        name: String,
+        /// The fingerprints of the keys that are called so.
+        fingerprints: String,
     },
     /// No database has it.
     #[error(
@@ -101,10 +120,26 @@ pub async fn list(settings: &Settings, out: &mut (dyn Write + Send)) -> Result<(
     Ok(out.flush()?)
 }
 
-/// Has every database forget `key`, which must not be configured, and writes what that means.
-pub async fn forget(settings: &Settings, key: &KeyUse, out: &mut (dyn Write + Send)) -> Result<(), KeyUseError> {
-    let KeyUse { name, fingerprint } = key.clone();
+/// Has every database forget the key `name` of this fingerprint, which must not be configured, and writes what that means.
+pub async fn forget(
+    settings: &Settings,
+    name: String,
+    fingerprint: Option<String>,
+    out: &mut (dyn Write + Send),
+) -> Result<(), KeyUseError> {
     let databases = databases(settings).await?;
+    let mut used = Vec::new();
+    for database in &databases {
+        used.extend(database.in_use().await?);
+    }
+    if used.iter().all(|key| key.name != name) {
+        return Err(KeyUseError::UnknownName { name, names: listed(used.into_iter().map(|key| key.name)) });
+    }
+    let Some(fingerprint) = fingerprint else {
+        let of_name = used.into_iter().filter(|key| key.name == name);
+        return Err(KeyUseError::NoFingerprint { fingerprints: listed(of_name.map(|key| key.fingerprint)), name });
+    };
+    let key = &KeyUse { name: name.clone(), fingerprint: fingerprint.clone() };
     if databases.iter().any(|database| database.configured.contains(key)) {
         return Err(KeyUseError::Configured { name, fingerprint });
     }
@@ -122,6 +157,11 @@ pub async fn forget(settings: &Settings, key: &KeyUse, out: &mut (dyn Write + Se
         writeln!(out, "without this key, {loss}")?;
     }
     Ok(out.flush()?)
+}
+
+/// Each text once, in order.
+fn listed(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// What no longer works without a key.
@@ -218,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    async fn listed(settings: &Settings) -> String {
+    async fn all_of(settings: &Settings) -> String {
         let mut out = Vec::new();
         list(settings, &mut out).await.unwrap();
         String::from_utf8(out).unwrap()
@@ -242,7 +282,7 @@ mod tests {
         let ledger = Databases::open(&settings).await.unwrap().ledger;
         let with_lnd = configured(&keys::master_keys(&settings).unwrap(), None);
         key_use::check(&*ledger, &with_lnd).await.unwrap();
-        assert_eq!(listed(&settings).await.matches("configured").count(), 1);
+        assert_eq!(all_of(&settings).await.matches("configured").count(), 1);
     }
 
     #[tokio::test]
@@ -252,27 +292,34 @@ mod tests {
         assert!(matches!(list(&settings, &mut Vec::new()).await, Err(KeyUseError::NoDatabase { .. })));
         keys::make_missing(&settings).unwrap();
         assert!(start_gateway(&settings).await);
-        let before = listed(&settings).await;
+        let before = all_of(&settings).await;
         assert_eq!(before.matches("configured").count(), 2, "{before}");
 
         fs::write(dir.path().join("keys/wallet.key"), "5a".repeat(32)).unwrap();
         assert!(!start_gateway(&settings).await);
-        let now = listed(&settings).await;
+        let now = all_of(&settings).await;
         let missing = now.lines().find(|line| line.ends_with("missing")).unwrap();
         let [_, name, fingerprint, _] = missing.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{missing}") };
         let lost = KeyUse { name: name.to_owned(), fingerprint: fingerprint.to_owned() };
         let mut out = Vec::new();
-        forget(&settings, &lost, &mut out).await.unwrap();
+        let forget = async |name: &str, fingerprint: Option<&str>, out: &mut Vec<u8>| {
+            forget(&settings, name.to_owned(), fingerprint.map(str::to_owned), out).await
+        };
+        let error = forget("nope", None, &mut out).await.unwrap_err().to_string();
+        assert!(error.contains("called nope;") && error.ends_with(": SLUICE_MASTER_KEYS, wallet_key"), "{error}");
+        let error = forget(&lost.name, None, &mut out).await.unwrap_err().to_string();
+        assert!(error.starts_with("which wallet_key?") && error.ends_with(&lost.fingerprint), "{error}");
+        forget(&lost.name, Some(&lost.fingerprint), &mut out).await.unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("gateway forgot wallet_key") && out.contains("invoices"), "{out}");
-        let error = forget(&settings, &lost, &mut Vec::new()).await.unwrap_err();
+        assert!(start_gateway(&settings).await);
+        let error = forget(&lost.name, Some(&lost.fingerprint), &mut Vec::new()).await.unwrap_err();
         assert!(matches!(error, KeyUseError::Unknown { .. }), "{error}");
 
-        assert!(start_gateway(&settings).await);
         for key in gateway_keys(&settings) {
-            let error = forget(&settings, &key, &mut Vec::new()).await.unwrap_err();
+            let error = forget(&key.name, Some(&key.fingerprint), &mut Vec::new()).await.unwrap_err();
             assert!(matches!(error, KeyUseError::Configured { .. }), "{error}");
         }
-        assert_eq!(listed(&settings).await.matches("configured").count(), 2);
+        assert_eq!(all_of(&settings).await.matches("configured").count(), 2);
     }
 }

@@ -1,5 +1,8 @@
 //! Reads the keys that settings name, and makes those that a first start lacks.
 
+pub mod admin_token;
+pub mod rotate;
+
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
@@ -119,7 +122,7 @@ pub enum KeyError {
         place: String,
     },
     /// No master key whose time has come.
-    #[error("{MASTER_KEY}: the mints_from of every key is still to come")]
+    #[error("{MASTER_KEY}: none makes tokens: of each, the mints_from is still to come, or it is retired")]
     NoneMints,
     /// Keys that cannot be used together.
     #[error("{MASTER_KEY}: {0}")]
@@ -130,7 +133,8 @@ pub enum KeyError {
 pub fn master_keys(settings: &Settings) -> Result<MasterKeys, KeyError> {
     let read = |key: MasterKeySettings| {
         let mints_from = u64::try_from(key.mints_from.unix_timestamp()).unwrap_or_default();
-        Ok(MasterKey::new(&hex_key(MASTER_KEY, &key.key)?, mints_from))
+        let master_key = MasterKey::new(&hex_key(MASTER_KEY, &key.key)?, mints_from);
+        Ok(if key.retired { master_key.retired() } else { master_key })
     };
     let keys = settings.master_keys().into_iter().map(read).collect::<Result<_, KeyError>>()?;
     Ok(MasterKeys::new(keys)?)

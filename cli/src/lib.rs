@@ -1,5 +1,6 @@
 //! The `sluice` command: everything but `main`.
 
+pub mod admin;
 pub mod args;
 pub mod check_config;
 pub mod client;

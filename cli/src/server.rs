@@ -1,10 +1,13 @@
 //! Runs the servers: everything in one process, or one part.
 
 mod parts;
+mod reload;
 
 use std::{
+    future::pending,
     io::{self, Write},
     net::SocketAddr,
+    num::NonZeroU16,
     sync::Arc,
     time::Duration,
 };
@@ -12,33 +15,41 @@ use std::{
 use sluice_backend::{
     auth::{EmptyJwtKey, JwtKey},
     config::{BackendConfig, DatabaseConfig, StoreConfig, Timeouts},
+    ledger::LedgerConfig,
     server::StartError as BackendError,
     store::{S3Config, S3Timeouts},
 };
-use sluice_common::{keys::MasterKeys, limits::FreeUploads, network::Network, secret::Secret};
+use sluice_common::{
+    keys::MasterKeys,
+    limits::{BYTES_PER_MB, FreeUploads},
+    network::Network,
+    secret::Secret,
+};
 use sluice_gateway::{
+    admin::api::Api,
     config::GatewayConfig,
     ledger::key_use::{self, KeyUseError},
     lightning::{LightningNode, LndNode, NodeWatch, TestWallet},
     metrics::Metrics,
-    server::{Gateway, StartError as GatewayError},
+    server::{Beside, Gateway, StartError as GatewayError},
+    tls::CertificateError,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::interval,
 };
 
-use self::parts::{AdminServer, BackendServer};
+use self::{
+    parts::{AdminServer, BackendServer},
+    reload::Started,
+};
 use crate::{
-    config::{Invalid, Parts, S3Settings, Settings, StorageMode},
+    config::{ConfigError, DatabaseUrl, Invalid, Parts, S3Settings, Settings, StorageMode},
     data_dir::{DataDir, DataDirError},
     databases::{self, DatabaseError, Databases},
-    keys::{self, KeyError},
+    keys::{self, KeyError, admin_token},
     lightning::{self, Found, NodeError},
 };
-
-/// How long a stop waits for requests under way.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether every part still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -49,6 +60,12 @@ pub enum RunError {
     /// The settings.
     #[error(transparent)]
     Settings(#[from] Invalid),
+    /// The settings, read again.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The TLS certificate.
+    #[error("[gateway] tls_certificate, tls_key: {0}")]
+    Certificate(#[from] CertificateError),
     /// The data folder.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -61,14 +78,6 @@ pub enum RunError {
     /// The Lightning node.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// The admin address.
-    #[error("the admin address cannot listen on {address}: {source}")]
-    Admin {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
     /// Addresses that cannot be listened on.
     #[error("cannot listen on {}", .0.join(", nor on "))]
     Addresses(Vec<String>),
@@ -95,12 +104,35 @@ pub enum RunError {
     Hurried,
 }
 
+/// How a process begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// By itself.
+    Anew,
+    /// With the listeners of the gateway that runs.
+    Upgrade,
+}
+
+/// Reads the settings again.
+pub type Reread<'a> = &'a dyn Fn() -> Result<Settings, ConfigError>;
+
 /// Runs `parts` until the process is told to stop (SIGINT, SIGTERM). A first start of all parts makes the keys it needs.
-/// Prints where each part listens, and a line `ready` when all of them serve.
-pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
+/// Prints where each part listens, and a line `ready` when all of them serve. On SIGHUP it goes on with what `reread`
+/// gives. On SIGQUIT a gateway hands over to a process that begins with an [`Begin::Upgrade`], and ends when nothing is under way.
+pub async fn run(settings: Settings, parts: Parts, begin: Begin, reread: Reread<'_>) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
-    let _data_dir = DataDir::take(&settings.data_dir, parts)?;
-    check_addresses(&settings, parts)?;
+    let mut told = Told {
+        hang_up: signal(SignalKind::hangup()).map_err(RunError::Signals)?,
+        // Where there is nothing to hand over, it ends the process as ever.
+        quit: (parts == Parts::Gateway).then(|| signal(SignalKind::quit())).transpose().map_err(RunError::Signals)?,
+    };
+    let data_dir = match begin {
+        Begin::Anew => DataDir::take(&settings.data_dir, parts)?,
+        Begin::Upgrade => DataDir::take_over(&settings.data_dir)?,
+    };
+    if begin == Begin::Anew {
+        check_addresses(&settings, parts)?;
+    }
     if parts == Parts::All {
         for path in keys::make_missing(&settings)? {
             tracing::info!(path = %path.display(), "made a new key");
@@ -113,7 +145,7 @@ pub async fn run(settings: Settings, parts: Parts) -> Result<(), RunError> {
     let plan = Plan::new(settings, parts, found)?;
     let mut servers = Servers::default();
     let outcome = tokio::select! {
-        outcome = servers.run(plan) => outcome,
+        outcome = servers.run(plan, parts, data_dir, &mut told, reread) => outcome,
         () = signals.next() => Ok(()),
     };
     tokio::select! {
@@ -131,17 +163,19 @@ fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), RunError> {
         (settings.gateway.admin_listen, "--admin-listen", "[gateway] admin_listen", parts.has_gateway()),
         (settings.backend.listen, backend, "[backend] listen", parts.has_backend()),
     ];
+    let tls = settings.gateway.tls_listen.map(|listen| (listen, "TLS", "[gateway] tls_listen", parts.has_gateway()));
     let taken = |(address, flag, setting, _)| {
         let error = std::net::TcpListener::bind::<SocketAddr>(address).err()?;
         Some(format!("{address} ({flag}, {setting}): {error}"))
     };
-    let taken: Vec<_> = all.into_iter().filter(|(.., needed)| *needed).filter_map(taken).collect();
+    let taken: Vec<_> = all.into_iter().chain(tls).filter(|(.., needed)| *needed).filter_map(taken).collect();
     if taken.is_empty() { Ok(()) } else { Err(RunError::Addresses(taken)) }
 }
 
 /// What is to run, with all that can be checked before a port is bound.
 struct Plan {
     settings: Settings,
+    network: Network,
     gateway: Option<GatewayPlan>,
     backend: Option<BackendConfig>,
 }
@@ -182,24 +216,31 @@ impl Plan {
             tracing::warn!("{warning}");
         }
         let backend = parts.has_backend().then(|| backend_config(&settings, master_keys, network)).transpose()?;
-        Ok(Self { settings, gateway, backend })
+        Ok(Self { settings, network, gateway, backend })
     }
+}
+
+/// The gateway that `settings` describe.
+fn gateway_config(settings: &Settings, master_keys: MasterKeys, network: Network) -> Result<GatewayConfig, RunError> {
+    Ok(GatewayConfig {
+        listen: settings.gateway.listen,
+        tls: settings.gateway.tls()?,
+        https_port: settings.gateway.https_port.map(NonZeroU16::get),
+        admin_listen: settings.gateway.admin_listen,
+        services: settings.services()?,
+        master_keys,
+        network,
+        invoice_expiry: settings.invoice_expiry(),
+        invoice_limits: settings.gateway.invoice_limits(),
+        limits: settings.gateway.limits.config(),
+        settlement: settings.lightning.settlement,
+        shutdown_timeout: settings.stop_timeout(),
+    })
 }
 
 impl GatewayPlan {
     fn new(settings: &Settings, master_keys: MasterKeys, found: Found) -> Result<Self, RunError> {
-        let config = GatewayConfig {
-            listen: settings.gateway.listen,
-            admin_listen: settings.gateway.admin_listen,
-            services: settings.services()?,
-            master_keys,
-            network: found.network,
-            invoice_expiry: settings.invoice_expiry(),
-            invoice_limits: settings.gateway.invoice_limits(),
-            limits: settings.gateway.limits.config(),
-            settlement: settings.lightning.settlement,
-            shutdown_timeout: SHUTDOWN_TIMEOUT,
-        };
+        let config = gateway_config(settings, master_keys, found.network)?;
         let payee = match found.lnd {
             Some(node) => Payee::Lnd(node),
             None => Payee::Wallet(keys::wallet_key(settings)?),
@@ -220,18 +261,23 @@ pub(crate) fn backend_config(
         host: settings.host(),
         jwt_key: JwtKey::new(keys::jwt_key(settings)?)?,
         database: settings.backend_database_config()?,
+        ledger: match settings.gateway_database() {
+            DatabaseUrl::Sqlite(path) => LedgerConfig::Sqlite { path },
+            DatabaseUrl::Postgres(url) => LedgerConfig::Postgres { url },
+        },
         store: store_config(settings)?,
         free_uploads: FreeUploads {
             restricted: backend.restrict_upload_size,
             max_free_upload_mb: backend.max_free_upload_size_mb,
         },
         quota: backend.quota(),
+        min_free_disk_bytes: backend.min_free_disk_mb.saturating_mul(BYTES_PER_MB),
         terms: settings.media_terms()?,
         master_keys,
         network,
         template_uploaders: settings.template_uploaders()?,
         podcast_index: keys::podcast_index(settings)?,
-        timeouts: Timeouts { shutdown: SHUTDOWN_TIMEOUT, ..Timeouts::default() },
+        timeouts: Timeouts { shutdown: settings.stop_timeout(), ..Timeouts::default() },
     })
 }
 
@@ -268,23 +314,62 @@ struct Servers {
     admin: Option<AdminServer>,
     backend: Option<BackendServer>,
     gateway: Option<Gateway>,
+    /// What they were started with.
+    started: Option<Started>,
+    data_dir: Option<DataDir>,
 }
 
 impl Servers {
-    /// Starts everything and comes back when a part fails.
-    async fn run(&mut self, plan: Plan) -> Result<(), RunError> {
-        self.start(plan).await?;
+    /// Starts everything and comes back when a part fails, or when all is handed over and done. At a hang-up it goes on
+    /// with what `reread` gives.
+    async fn run(
+        &mut self,
+        plan: Plan,
+        parts: Parts,
+        data_dir: DataDir,
+        told: &mut Told,
+        reread: Reread<'_>,
+    ) -> Result<(), RunError> {
+        self.data_dir = Some(data_dir);
+        self.start(plan, parts).await?;
+        if let Some(data_dir) = &mut self.data_dir {
+            data_dir.serves()?;
+        }
         self.announce();
-        Err(RunError::Ended(self.ended().await))
+        let Told { hang_up, quit } = told;
+        loop {
+            tokio::select! {
+                part = self.ended() => return Err(RunError::Ended(part)),
+                _ = hang_up.recv() => self.reload(reread).await,
+                () = received(quit) => if self.hand_over().await { return Ok(()) },
+            }
+        }
+    }
+
+    /// Hands over to the new process that waits, and waits until nothing is under way here. False: nobody waits.
+    async fn hand_over(&self) -> bool {
+        let (Some(gateway), Some(data_dir)) = (&self.gateway, &self.data_dir) else { return false };
+        tracing::info!("told to hand over (SIGQUIT)");
+        if !data_dir.is_awaited().await {
+            tracing::error!("no new process waits for the listeners (`sluice gateway --upgrade`): going on");
+            return false;
+        }
+        gateway.hand_over().await;
+        tracing::info!("handed over; ending when nothing is under way any more");
+        gateway.drained().await;
+        true
     }
 
     /// Starts the parts, the gateway last: whoever it lets in finds the others at work.
-    async fn start(&mut self, plan: Plan) -> Result<(), RunError> {
-        let Plan { mut settings, gateway, backend } = plan;
+    async fn start(&mut self, plan: Plan, parts: Parts) -> Result<(), RunError> {
+        let Plan { mut settings, network, gateway, backend } = plan;
+        let (mut started, said) = (Started::new(parts, network, backend.clone()), settings.clone());
         let mut paid_through = None;
         if let Some(GatewayPlan { config, payee }) = gateway {
             let databases = Databases::open(&settings).await?;
             let ledger = Arc::clone(&databases.ledger);
+            started.ledger = Some(Arc::clone(&ledger));
+            started.wallet_key = payee.wallet_key().cloned();
             key_use::check(&*ledger, &key_use::configured(&config.master_keys, payee.wallet_key())).await?;
             let (node, wallet): (Arc<dyn LightningNode>, _) = match payee {
                 Payee::Lnd(node) => (node, None),
@@ -295,8 +380,11 @@ impl Servers {
             };
             let watch = NodeWatch::start(Arc::clone(&node), config.network);
             let metrics = Arc::<Metrics>::default();
-            self.admin = Some(AdminServer::start(config.admin_listen, wallet, watch, Arc::clone(&metrics)).await?);
-            paid_through = Some((config, node, ledger, metrics));
+            let token = admin_token::read_or_make(&settings.data_dir)?;
+            let api = Api::new(token, Arc::clone(&ledger), watch.health(), wallet.is_some(), config.network);
+            let (api, counted) = (Arc::new(api), Arc::clone(&metrics));
+            self.admin = Some(AdminServer::new(config.admin_listen, wallet, watch, counted, Arc::clone(&api)));
+            paid_through = Some((config, node, ledger, metrics, api));
         }
         if let Some(config) = backend {
             if let DatabaseConfig::Sqlite { path } = &config.database {
@@ -306,14 +394,23 @@ impl Servers {
             settings.backend.listen = backend.address;
             self.backend = Some(backend);
         }
-        if let Some((mut config, node, ledger, metrics)) = paid_through {
+        if let Some((mut config, node, ledger, metrics, api)) = paid_through {
             // Now that it is known which port the backend has.
             config.services = settings.services()?;
-            self.gateway = Some(Gateway::start(config, node, ledger, metrics).await?);
+            let admin = self.admin.as_ref().map(|admin| admin.router.clone());
+            let beside = Beside { admin, upgrade: self.data_dir.as_ref().and_then(DataDir::upgrade) };
+            api.configured(&config);
+            started.api = Some(api);
+            // All that could fail is done.
+            self.data_dir.iter().for_each(DataDir::ask);
+            self.gateway = Some(Gateway::start(config, node, ledger, metrics, beside).await?);
         }
         if let Some(admin) = &self.admin {
             admin.ready.send_replace(true);
         }
+        started.backend_listen = settings.backend.listen;
+        started.settings = said;
+        self.started = Some(started);
         Ok(())
     }
 
@@ -322,16 +419,18 @@ impl Servers {
         let gateway = self.gateway.as_ref().map(|gateway| ("gateway", gateway.address()));
         let admin = self.admin.as_ref().map(|admin| ("admin", admin.address));
         let backend = self.backend.as_ref().map(|backend| ("backend", backend.address));
+        let tls = self.gateway.as_ref().and_then(|gateway| Some(("tls", gateway.tls_address()?)));
         let mut out = io::stdout().lock();
-        for (name, address) in [gateway, admin, backend].into_iter().flatten() {
-            let _ = writeln!(out, "{name:<8} http://{address}");
+        for (name, address) in [gateway, tls, admin, backend].into_iter().flatten() {
+            let scheme = if name == "tls" { "https" } else { "http" };
+            let _ = writeln!(out, "{name:<8} {scheme}://{address}");
             tracing::info!(%address, "{name} listens");
         }
         let _ = writeln!(out, "ready").and_then(|()| out.flush());
     }
 
     /// Waits until a part has stopped, which none does unless it is told to or fails; says which.
-    async fn ended(&mut self) -> &'static str {
+    async fn ended(&self) -> &'static str {
         let mut look = interval(LOOK_EVERY);
         loop {
             look.tick().await;
@@ -340,9 +439,6 @@ impl Servers {
             }
             if self.backend.as_ref().is_some_and(|backend| backend.task.is_finished()) {
                 return "the media server";
-            }
-            if self.admin.as_ref().is_some_and(|admin| admin.task.is_finished()) {
-                return "the admin address";
             }
         }
     }
@@ -358,9 +454,20 @@ impl Servers {
         if let Some(backend) = self.backend.take() {
             backend.stop().await;
         }
-        if let Some(admin) = self.admin.take() {
-            admin.stop().await;
-        }
+    }
+}
+
+/// What tells the process something else.
+struct Told {
+    hang_up: Signal,
+    quit: Option<Signal>,
+}
+
+/// Waits for a signal; for ever where it is not listened for.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => pending().await,
     }
 }
 
@@ -386,7 +493,6 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use sluice_gateway::db::GatewayDb;
     use tokio::time::timeout;
 
     use super::*;
@@ -394,15 +500,17 @@ mod tests {
     #[tokio::test]
     async fn no_part_ends_unnoticed() {
         let dir = tempfile::tempdir().unwrap();
-        let db = GatewayDb::open(&dir.path().join("gateway.db")).await.unwrap();
-        let wallet = Arc::new(TestWallet::new(&Secret::new([1; 32]), db));
-        let watch = NodeWatch::start(Arc::<TestWallet>::clone(&wallet), Network::TestWallet);
-        let admin = AdminServer::start(([127, 0, 0, 1], 0).into(), Some(wallet), watch, Arc::default()).await.unwrap();
-        let stop = admin.task.abort_handle();
-        let mut servers = Servers { admin: Some(admin), ..Servers::default() };
+        let mut settings = Settings { data_dir: dir.path().to_owned(), ..Settings::default() };
+        settings.backend.listen.set_port(0);
+        keys::make_missing(&settings).unwrap();
+        let master_keys = keys::master_keys(&settings).unwrap();
+        let config = backend_config(&settings, master_keys, Network::TestWallet).unwrap();
+        let backend = BackendServer::start(config).await.unwrap();
+        let stop = backend.task.abort_handle();
+        let servers = Servers { backend: Some(backend), ..Servers::default() };
         assert!(timeout(LOOK_EVERY / 2, servers.ended()).await.is_err(), "it runs");
         stop.abort();
-        assert_eq!(timeout(LOOK_EVERY * 10, servers.ended()).await.unwrap(), "the admin address");
+        assert_eq!(timeout(LOOK_EVERY * 10, servers.ended()).await.unwrap(), "the media server");
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub const MASTER_KEY_LEN: usize = 32;
 const FINGERPRINT_LEN: usize = 8;
 
 /// All master keys, each with a time from which it mints. Every key verifies; the newest whose time has come mints, so a
-/// key can be known everywhere before it is used.
+/// key can be known everywhere before it is used. One that is retired, for it has leaked, never mints, and what verifies
+/// under it is no proof: its tokens must be in the ledger, too ([`Self::is_retired`]).
 #[derive(Debug, Clone)]
 pub struct MasterKeys(Vec<MasterKey>);
 
@@ -25,6 +26,7 @@ pub struct MasterKeys(Vec<MasterKey>);
 pub struct MasterKey {
     fingerprint: [u8; FINGERPRINT_LEN],
     mints_from: u64,
+    retired: bool,
     root_keys: Secret<[u8; 32]>,
     token_ids: Secret<[u8; 32]>,
     permits: Secret<[u8; 32]>,
@@ -55,9 +57,9 @@ impl MasterKeys {
         Ok(Self(keys))
     }
 
-    /// The key that mints at `now` (unix seconds): the newest whose time has come.
+    /// The key that mints at `now` (unix seconds): the newest whose time has come, of those not retired.
     pub fn minting(&self, now: u64) -> Option<&MasterKey> {
-        self.0.iter().filter(|key| key.mints_from <= now).max_by_key(|key| key.mints_from)
+        self.0.iter().filter(|key| key.mints_from <= now && !key.retired).max_by_key(|key| key.mints_from)
     }
 
     /// The key that `token_id` was minted under, by its fingerprint.
@@ -70,14 +72,25 @@ impl MasterKeys {
         self.of(token_id).is_some_and(|key| key.tag(&token_id.0[..TAG_AT]) == token_id.0[TAG_AT..])
     }
 
-    /// Whether one of these keys made the MAC of a [`crate::permit::FreePermit`].
+    /// Whether a token was minted under a key that is retired. Anybody may have made it then: it is worth something only
+    /// if a node said that just this token was paid.
+    pub fn is_retired(&self, token_id: &TokenId) -> bool {
+        self.of(token_id).is_some_and(|key| key.retired)
+    }
+
+    /// All keys.
+    pub fn iter(&self) -> impl Iterator<Item = &MasterKey> {
+        self.0.iter()
+    }
+
+    /// Whether one of these keys, but a retired one, made the MAC of a [`crate::permit::FreePermit`].
     pub(crate) fn made_permit(&self, mac: &[u8; 32], message: &[u8]) -> bool {
-        self.0.iter().any(|key| key.permit_mac(message).ct_eq(mac).into())
+        self.0.iter().filter(|key| !key.retired).any(|key| key.permit_mac(message).ct_eq(mac).into())
     }
 
     /// What tells each key from others and says nothing of it: 16 hexadecimal digits.
     pub fn fingerprints(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|key| hex::encode(key.fingerprint))
+        self.0.iter().map(MasterKey::fingerprint)
     }
 }
 
@@ -141,10 +154,32 @@ impl MasterKey {
         Self {
             fingerprint,
             mints_from,
+            retired: false,
             root_keys: Secret::new(derive(b"sluice v1 l402 root keys")),
             token_ids: Secret::new(derive(b"sluice v1 l402 token ids")),
             permits: Secret::new(derive(b"sluice v1 permits")),
         }
+    }
+
+    /// The same key, retired: it has leaked.
+    #[must_use]
+    pub fn retired(self) -> Self {
+        Self { retired: true, ..self }
+    }
+
+    /// Whether it is retired.
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// From when on it mints, in unix seconds, unless it is retired.
+    pub fn mints_from(&self) -> u64 {
+        self.mints_from
+    }
+
+    /// What tells it from others and says nothing of it: 16 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        hex::encode(self.fingerprint)
     }
 
     /// A new token id: fingerprint, `now` (unix seconds), 8 random bytes, 8 of an HMAC over these.
@@ -197,6 +232,11 @@ mod tests {
         assert!(MasterKeys::new(vec![key(1, 10)]).unwrap().minting(9).is_none());
         assert_eq!(MasterKeys::new(vec![key(1, 0), key(1, 5)]).unwrap_err(), KeysError::Twice);
         assert_eq!(MasterKeys::new(vec![]).unwrap_err(), KeysError::None);
+        let leaked = MasterKeys::new(vec![key(1, 0), key(2, 1_000).retired()]).unwrap();
+        assert_eq!(leaked.minting(5_000).unwrap().fingerprint, key(1, 0).fingerprint);
+        for (byte, retired) in [(1, false), (2, true), (3, false)] {
+            assert_eq!(leaked.is_retired(&key(byte, 0).new_token_id(1_000)), retired);
+        }
         assert!(!format!("{keys:?}").contains(&hex::encode(keys.0[0].root_keys.expose())));
     }
 

@@ -14,4 +14,6 @@ pub mod muid;
 pub mod network;
 pub mod permit;
 pub mod problem;
+pub mod request_id;
+pub mod revocation;
 pub mod secret;

@@ -9,6 +9,11 @@ import paid
 
 MIB = 1 << 20
 SIZES = [("1 B", 1), ("1 MiB", MIB), ("8 MiB", 8 * MIB), ("64 MiB", 64 * MIB)]
+# Of tokens for 1 MB: what is smaller would be stored.
+TOO_LARGE = [("3 MiB", 3 * MIB), ("8 MiB", 8 * MIB), ("64 MiB", 64 * MIB)]
+# How often one of them may send what is not stored before it is 429: until it is cut 2 MiB come each time, and over HTTP/2
+# some more.
+TIMES_A_TOKEN = 2
 REPEAT = int(os.environ.get("CLIENTS_REPEAT", "20"))
 # Only clients with this in their name.
 ONLY = os.environ.get("CLIENTS_ONLY", "")
@@ -31,42 +36,85 @@ CLIENTS = [
     ("reqwest, HTTP/1.1", RUST, "reqwest", [False, True], [LENGTH, NO_LENGTH]),
     ("reqwest, h2c", RUST, "reqwest_h2c", [False, True], [LENGTH, NO_LENGTH]),
 ]
+# The same over TLS. node's fetch, requests, aiohttp and urllib speak HTTP/1.1 alone there, too.
+TLS_CLIENTS = [
+    ("curl, TLS, HTTP/1.1", PYTHON, "curl", [False, True], [LENGTH, NO_LENGTH]),
+    ("curl, TLS, HTTP/2", PYTHON, "curl_h2", [False, True], [LENGTH, NO_LENGTH]),
+    ("node fetch, TLS, FormData", NODE, "FormData", [False], [LENGTH]),
+    ("node fetch, TLS, Buffer", NODE, "Buffer", [False], [LENGTH]),
+    ("node fetch, TLS, stream", NODE, "stream", [False], [NO_LENGTH]),
+    ("requests, TLS", PYTHON, "requests", [False], [LENGTH, NO_LENGTH]),
+    ("httpx, TLS, HTTP/1.1", PYTHON, "httpx", [False], [LENGTH, NO_LENGTH]),
+    ("httpx, TLS, HTTP/2", PYTHON, "httpx_h2c", [False], [LENGTH, NO_LENGTH]),
+    ("aiohttp, TLS", PYTHON, "aiohttp", [False], [LENGTH, NO_LENGTH]),
+    ("urllib, TLS", PYTHON, "urllib", [False], [LENGTH, NO_LENGTH]),
+    ("reqwest, TLS, HTTP/1.1", RUST, "reqwest", [False], [LENGTH, NO_LENGTH]),
+    ("reqwest, TLS, HTTP/2", RUST, "reqwest_h2", [False], [LENGTH, NO_LENGTH]),
+]
 
 
-def refusals(clients):
-    """Status, headers and code of each refusal."""
+def bought(clients):
+    """A token that is paid for."""
     problem, token = clients.upload("curl.py", {"options": []}, 1000, paid=1)
     if problem:
         raise RuntimeError(f"there is no token to be refused: {problem}")
+    return token
 
-    def authorization(token):
-        return {"Authorization": f"L402 {token}"}
 
-    return [
-        (402, {}, "payment_required"),
-        (401, authorization(paid.forged(token)), "forged_token"),
-        (413, authorization(clients.narrowed(token, "large_upload_max_mb=0")), "too_large"),
-    ]
+def authorization(token):
+    return {"Authorization": f"L402 {token}"}
+
+
+class Refusals:
+    """What is refused, and how: `(case, cell)` for each, some of a case in several cells."""
+
+    def __init__(self, clients):
+        self.clients, self.tokens = clients, 1
+        token = bought(clients)
+        self.forged, self.small = authorization(paid.forged(token)), self.narrowed(token)
+
+    def narrowed(self, token):
+        return authorization(self.clients.narrowed(token, "large_upload_max_mb=1"))
+
+    def fresh(self):
+        self.tokens += 1
+        return self.narrowed(bought(self.clients))
+
+    def cases(self, length):
+        found = []
+        for status, headers, code in [(402, {}, "payment_required"), (401, self.forged, "forged_token")]:
+            for name, size in SIZES:
+                cell = {"size": size, "headers": headers, "status": status, "code": code, "repeat": REPEAT}
+                found.append((f"{status}: {name}", cell))
+        for name, size in TOO_LARGE:
+            # What says its length is refused for that, and not counted.
+            left, most = REPEAT, REPEAT if length else TIMES_A_TOKEN
+            while left > 0:
+                headers = self.small if length else self.fresh()
+                cell = {"size": size, "headers": headers, "status": 413, "code": "too_large", "repeat": min(left, most)}
+                found.append((f"413: {name}", cell))
+                left -= most
+        return found
 
 
 def run(clients, results):
-    cases = []
-    for status, headers, code in refusals(clients):
-        for name, size in SIZES:
-            cell = {"size": size, "headers": headers, "status": status, "code": code, "repeat": REPEAT}
-            cases.append((f"{status}: {name}", cell))
+    refusals = Refusals(clients)
     table = f"Answers before the body, {REPEAT} times each"
     before = clients.shop.payments()
-    for name, program, client, expects, lengths in CLIENTS:
+    gateways = [(clients.shop.gateway, CLIENTS), (clients.shop.tls, TLS_CLIENTS)]
+    tried = [(gateway, *row) for gateway, rows in gateways for row in rows]
+    for gateway, name, program, client, expects, lengths in tried:
         for expect in expects:
             for length in lengths:
                 variant = name + (", Expect" if expect else "") + ("" if length else ", no length")
                 if ONLY not in variant:
                     continue
                 job = {
-                    "url": f"{clients.shop.gateway}/largefile", "client": client, "expect": expect, "length": length,
-                    "cells": [cell for _, cell in cases],
+                    "url": f"{gateway}/largefile", "client": client, "expect": expect, "length": length,
+                    "ca": str(clients.shop.authority),
                 }
+                cases = refusals.cases(length)
+                job["cells"] = [cell for _, cell in cases]
                 started = time.monotonic()
                 try:
                     problems = json.loads(clients.run(program, job, timeout=TIMEOUT_SECS))
@@ -74,8 +122,10 @@ def run(clients, results):
                     problems = [[str(error)[:300]]] * len(cases)
                 if os.environ.get("CLIENTS_TIMES"):
                     print(f"{variant}: {time.monotonic() - started:.1f} s", flush=True)
-                for (case, cell), wrong in zip(cases, problems):
-                    problem = f"{len(wrong)} of {cell['repeat']}: {wrong[0]}" if wrong else None
-                    results.record(table, variant, case, problem)
-    made = clients.shop.payments() - before
+                all_wrong = {case: [] for case, _ in cases}
+                for (case, _), wrong in zip(cases, problems):
+                    all_wrong[case] += wrong
+                for case, wrong in all_wrong.items():
+                    results.record(table, variant, case, f"{len(wrong)} of {REPEAT}: {wrong[0]}" if wrong else None)
+    made = clients.shop.payments() - before - (refusals.tokens - 1)
     results.record(paid.SYSTEM, clients.shop.name, "none paid early answers", f"{made} payments" if made else None)

@@ -64,7 +64,11 @@ class Clients:
             return self.browser.run(adapter.removeprefix("browser:"), job, timeout)
         starters = {".mjs": ["node", self.adapters / adapter], ".py": [self.python, self.adapters / adapter]}
         command = starters.get(pathlib.Path(adapter).suffix, [self.examples / adapter])
-        done = subprocess.run([*command, json.dumps(job)], capture_output=True, text=True, timeout=timeout)
+        # Node reads it from nowhere else.
+        environment = os.environ | {"NODE_EXTRA_CA_CERTS": str(self.shop.authority)}
+        done = subprocess.run(
+            [*command, json.dumps(job)], capture_output=True, text=True, timeout=timeout, env=environment
+        )
         if done.returncode != 0:
             words = done.stderr.strip().splitlines() or ["no word"]
             named = [line for line in words if "Error" in line or "Exception" in line]

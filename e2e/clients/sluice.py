@@ -11,6 +11,7 @@ import threading
 
 START_SECS = 60
 
+CERTIFICATES = pathlib.Path(__file__).resolve().parents[2] / "gateway/testdata/tls"
 HOST = "sluice.test"
 CONFIG = """
 [backend]
@@ -23,6 +24,9 @@ invoice_burst = 1000000
 invoices_per_minute_per_client = 1000000
 invoice_burst_per_client = 1000000
 max_open_invoices = 1000000
+tls_listen = "{tls}"
+tls_certificate = "{certificates}/one.cert"
+tls_key = "{certificates}/one.key"
 
 [[service]]
 name = "media"
@@ -48,13 +52,16 @@ class Sluice:
     def __init__(self, binary, max_upload_mb):
         self.folder = tempfile.TemporaryDirectory(prefix="sluice-clients-")
         path = pathlib.Path(self.folder.name)
-        (path / "sluice.toml").write_text(CONFIG.format(host=HOST, max_upload_mb=max_upload_mb))
+        *addresses, tls = free_addresses(4)
+        values = {"host": HOST, "max_upload_mb": max_upload_mb, "tls": tls, "certificates": CERTIFICATES}
+        (path / "sluice.toml").write_text(CONFIG.format(**values))
+        self.authority = CERTIFICATES / "ca_one.cert"
         self.name = f"sluice up, files of {max_upload_mb} MB"
         self.binary, self.data = binary, path / "data"
         self.host = HOST
         self.log_path = path / "log"
         options = ["--config", path / "sluice.toml", "--data", self.data]
-        for flag, address in zip(("--listen", "--admin-listen", "--backend-listen"), free_addresses(3)):
+        for flag, address in zip(("--listen", "--admin-listen", "--backend-listen"), addresses):
             options += [flag, address]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
@@ -76,7 +83,7 @@ class Sluice:
         if "ready" not in said:
             self.stop()
             raise SystemExit(f"sluice is not ready within {START_SECS} s:\n{self.log()}")
-        self.gateway, self.admin = said["gateway"], said["admin"]
+        self.gateway, self.tls, self.admin = said["gateway"], said["tls"], said["admin"]
 
     def log(self):
         return self.log_path.read_text(errors="replace")

@@ -1,9 +1,11 @@
 //! Starts the real binary on free ports, talks to it, and looks for secrets in what it logged.
 
+mod client;
 pub mod form;
 mod process;
 pub mod raw;
 pub mod rows;
+pub mod slow;
 
 use std::{
     ffi::OsStr,
@@ -18,16 +20,10 @@ use std::{
 
 use base64::{
     Engine,
-    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use secp256k1::SecretKey;
-use serde_json::{Value, json};
-use sluice_common::{
-    l402::{Challenge, Credential, Macaroon},
-    lightning_message::{self, NodeKey},
-};
-use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+use sluice_common::l402::{Challenge, Credential, Macaroon};
 use tempfile::TempDir;
 use tokio::{
     process::Command,
@@ -146,6 +142,36 @@ impl Sluice {
     async fn start_process(&mut self, at: usize) {
         let (command, process) = &self.processes[at];
         assert!(process.is_none(), "still running");
+        let command = self.command(command);
+        self.processes[at].1 = Some(Process::start(command, &self.log_path()).await);
+    }
+
+    /// Starts another gateway in the place of the one that runs, and gives that one, which may go on for a while.
+    pub async fn upgrade(&mut self) -> Process {
+        let mut command = self.command("gateway");
+        command.arg("--upgrade");
+        let process = Process::start(command, &self.log_path()).await;
+        let at = self.gateway_process();
+        self.processes[at].1.replace(process).unwrap()
+    }
+
+    /// Starts one that cannot.
+    pub async fn try_upgrade(&self) -> bool {
+        let mut command = self.command("gateway");
+        let ended = command.arg("--upgrade").stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).status();
+        timeout(Duration::from_secs(30), ended).await.expect("does not end").unwrap().success()
+    }
+
+    /// Sends a signal to the gateway alone.
+    pub async fn signal_gateway(&self, name: &str) {
+        self.processes[self.gateway_process()].1.as_ref().unwrap().signal(name).await;
+    }
+
+    fn gateway_process(&self) -> usize {
+        self.processes.iter().position(|(command, _)| *command == "gateway").unwrap()
+    }
+
+    fn command(&self, command: &str) -> Command {
         let arguments = self.arguments(command);
         let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_sluice")]);
         let mut command = Command::new(words.next().unwrap());
@@ -156,7 +182,7 @@ impl Sluice {
             .env("SLUICE_LOG", "trace")
             .env("RUST_LOG", "trace")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        self.processes[at].1 = Some(Process::start(command, &self.log_path()).await);
+        command
     }
 
     /// The arguments that `sluice up` is started with.
@@ -207,6 +233,13 @@ impl Sluice {
         }
     }
 
+    /// Sends a signal, by its name, to all its processes.
+    pub async fn signal(&self, name: &str) {
+        for (_, process) in &self.processes {
+            process.as_ref().unwrap().signal(name).await;
+        }
+    }
+
     /// Stops it, and looks whether its log holds a secret.
     pub async fn finish(mut self) {
         // The media server logs each request at debug level: so there is a line of it, whatever the test did.
@@ -224,8 +257,9 @@ impl Sluice {
 
     fn keys(&self) -> Vec<String> {
         let files = fs::read_dir(self.data().join("keys")).unwrap();
-        let keys: Vec<String> =
+        let mut keys: Vec<String> =
             files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().trim().to_owned()).collect();
+        keys.extend(fs::read_to_string(self.data().join("admin.token")).map(|token| token.trim().to_owned()));
         assert!(keys.len() >= 3, "master, JWT and storage keys, and the embedded wallet's where it takes the payments");
         keys
     }
@@ -276,91 +310,6 @@ impl Sluice {
 
     pub fn backend_address(&self) -> std::net::SocketAddr {
         ([127, 0, 0, 1], self.backend).into()
-    }
-
-    pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address())
-    }
-
-    pub fn admin_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.admin)
-    }
-
-    pub fn get(&self, path: &str) -> RequestBuilder {
-        self.client.get(self.url(path))
-    }
-
-    pub fn post(&self, path: &str) -> RequestBuilder {
-        self.client.post(self.url(path))
-    }
-
-    /// Asks for the price, pays, and gives the credential.
-    pub async fn buy(&self) -> Credential {
-        let reply = self.get("/largefile").send().await.unwrap();
-        assert_eq!(reply.status(), StatusCode::PAYMENT_REQUIRED);
-        self.pay(&challenge(&reply)).await
-    }
-
-    /// Pays with the embedded wallet.
-    pub async fn pay(&self, challenge: &Challenge) -> Credential {
-        let body = json!({ "invoice": challenge.invoice });
-        let reply = self.client.post(self.admin_url("/wallet/pay")).json(&body).send().await.unwrap();
-        assert_eq!(reply.status(), StatusCode::OK);
-        let answer: Value = reply.json().await.unwrap();
-        let preimage = answer["preimage"].as_str().unwrap();
-        self.is_secret(preimage);
-        let credential = Credential::new(challenge.macaroon.clone(), preimage.parse().unwrap());
-        self.is_secret(&credential.macaroon().to_base64());
-        credential
-    }
-
-    /// The same credential with more caveats.
-    pub fn restricted(&self, credential: &Credential, caveats: &[&str]) -> Credential {
-        let caveats: Vec<String> = caveats.iter().map(|&caveat| caveat.to_owned()).collect();
-        let restricted =
-            Credential::new(credential.macaroon().attenuate(&caveats).unwrap(), credential.preimage().clone());
-        self.is_secret(&restricted.macaroon().to_base64());
-        restricted
-    }
-
-    /// How many payments the embedded wallet recorded.
-    pub async fn payments_made(&self) -> i64 {
-        let options = SqliteConnectOptions::new().filename(self.data().join("gateway.db")).read_only(true);
-        let mut db = options.connect().await.unwrap();
-        sqlx::query_scalar("SELECT count(*) FROM test_wallet_payments").fetch_one(&mut db).await.unwrap()
-    }
-
-    /// What the media server says of a token.
-    pub async fn token_state(&self, credential: &Credential) -> Value {
-        let reply = authorized(self.get("/largefile"), credential).send().await.unwrap();
-        assert_eq!(reply.status(), StatusCode::OK);
-        reply.json().await.unwrap()
-    }
-
-    /// Uploads to the paid route.
-    pub async fn upload(&self, credential: &Credential, file: &[u8]) -> Response {
-        let (content_type, body) = form::with_file(file);
-        authorized(self.post("/largefile"), credential)
-            .header("content-type", content_type)
-            .body(body)
-            .send()
-            .await
-            .unwrap()
-    }
-
-    /// Logs in as the node of this key and gives the JWT.
-    pub async fn log_in(&self, secret_key: &SecretKey) -> String {
-        let asked: Value = self.get("/ask").send().await.unwrap().json().await.unwrap();
-        let challenge = URL_SAFE.decode(asked["challenge"].as_str().unwrap()).unwrap();
-        let signature = URL_SAFE.encode(lightning_message::sign(&challenge, secret_key));
-        let pubkey = NodeKey::of(secret_key).to_hex();
-        let form = [("id", asked["id"].as_str().unwrap()), ("sig", &signature), ("pubkey", &pubkey)];
-        let reply = self.post("/verify").form(&form).send().await.unwrap();
-        assert_eq!(reply.status(), StatusCode::OK);
-        let answer: Value = reply.json().await.unwrap();
-        let token = answer["token"].as_str().unwrap().to_owned();
-        self.is_secret(&token);
-        token
     }
 
     /// The files in the store.

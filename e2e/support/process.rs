@@ -44,6 +44,19 @@ impl Process {
         Self { child }
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        // One that has ended is a zombie until it is waited for.
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        !status.contains("State:\tZ")
+    }
+
+    /// Waits until it ends by itself, well.
+    pub async fn ended(mut self) {
+        let status = timeout(Duration::from_secs(60), self.child.wait()).await.expect("does not end").unwrap();
+        assert!(status.success(), "{status}");
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()
     }
@@ -53,9 +66,15 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Sends it a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(kill.await.unwrap().success());
+    }
+
     /// Ends it as a service manager does, and waits.
     pub async fn stop(mut self, log: &Path) {
-        assert!(Command::new("kill").arg(self.pid().to_string()).status().await.unwrap().success());
+        self.signal("TERM").await;
         let status = timeout(Duration::from_secs(60), self.child.wait()).await.expect("does not stop").unwrap();
         assert!(status.success(), "{status}: {}", fs::read_to_string(log).unwrap());
     }

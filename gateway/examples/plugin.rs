@@ -112,7 +112,10 @@ pub async fn plugged(
         access: Access::protect(vec!["GET /report".parse()?]),
         price: Price::Flat(10),
         forward_credential: false,
+        dry_run: false,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
+        freebies: None,
     };
     let config = PaywallConfig {
         offers: vec![offer],

@@ -1,5 +1,7 @@
-//! The admin address: health, metrics, and the embedded wallet's purse. It is not for the public: it listens on loopback by
-//! default, and no web page may use it (no CORS, and see `refuse_web_pages`).
+//! The admin address: health, metrics, the embedded wallet's purse, and the admin API. It is not for the public: it listens
+//! on loopback by default, and no web page may use it (no CORS, and see `refuse_web_pages`; the API needs a token).
+
+pub mod api;
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sluice_common::problem::{self, Problem};
 use tokio::sync::watch;
 
+use self::api::Api;
 use crate::{
     lightning::{NodeHealth, PayError, TestWallet},
     metrics::{self, Metrics},
@@ -38,6 +41,8 @@ pub struct Admin {
     pub wallet: Option<Arc<TestWallet>>,
     /// What the gateway counts.
     pub metrics: Arc<Metrics>,
+    /// The admin API; none: there is none.
+    pub api: Option<Arc<Api>>,
 }
 
 /// All routes of the admin address. Errors are problem+json, and nothing is to be cached.
@@ -48,8 +53,10 @@ pub struct Admin {
 /// - `GET /metrics`: 200 with what the gateway counted since it started, in the text form of OpenMetrics.
 /// - `POST /wallet/pay` `{"invoice":"lnbcrt…"}`: 200 `{"preimage":"<hex>"}`; 422 with a code that says why it is not
 ///   paid; 404 without an embedded wallet.
+/// - `/v1/…`: the admin API, for who has its token.
 pub fn router(admin: Admin) -> Router {
     let pay = post(pay).layer::<_, Infallible>(from_fn(refuse_web_pages)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    let api = admin.api.clone().map_or_else(Router::new, api::router);
     Router::new()
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
@@ -58,8 +65,9 @@ pub fn router(admin: Admin) -> Router {
         .method_not_allowed_fallback(async || {
             respond(&Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"))
         })
-        .layer(map_response(forbid_caching))
         .with_state(admin)
+        .merge(api)
+        .layer(map_response(forbid_caching))
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {

@@ -11,6 +11,7 @@ use pingora::{Result, http::ResponseHeader, proxy::Session};
 use sluice_common::{
     l402::Challenge,
     problem::{self, Problem},
+    request_id::REQUEST_ID_HEADER,
 };
 
 use crate::{cors, drain::Drains, limits::ClientNetwork};
@@ -42,6 +43,11 @@ impl Answer {
     pub fn preflight() -> Self {
         let headers = cors::preflight_headers();
         Self { status: StatusCode::NO_CONTENT, code: None, headers, body: Bytes::new(), closes: false }
+    }
+
+    /// An answer without a body that sends clients on.
+    pub fn elsewhere(status: StatusCode, location: (HeaderName, HeaderValue)) -> Self {
+        Self { status, code: None, headers: vec![location], body: Bytes::new(), closes: false }
     }
 
     /// Adds the two `WWW-Authenticate` lines.
@@ -116,7 +122,11 @@ impl Answer {
             session.set_keepalive(None);
         }
         let is_bodiless = session.req_header().method == Method::HEAD || self.body.is_empty();
-        session.write_response_header(Box::new(self.header()?), is_bodiless).await?;
+        let mut header = self.header()?;
+        if let Some(request_id) = session.req_header().headers.get(REQUEST_ID_HEADER) {
+            header.insert_header(REQUEST_ID_HEADER, request_id.clone())?;
+        }
+        session.write_response_header(Box::new(header), is_bodiless).await?;
         if !is_bodiless {
             session.write_response_body(Some(self.body.clone()), true).await?;
         }

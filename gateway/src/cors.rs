@@ -19,7 +19,8 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "WWW-Authenticate, Payment-Receipt, Retry-After, Location, Content-Disposition, Content-Length, Content-Range, \
-     Accept-Ranges, ETag, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Expires",
+     Accept-Ranges, ETag, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Expires, \
+     X-Request-Id",
 );
 
 /// Whether a request asks what a page may do.

@@ -186,7 +186,15 @@ mod tests {
     async fn migrates_up_and_down_and_up_again() {
         let folder = tempfile::tempdir().unwrap();
         let db = open(&folder).await;
-        let all = ["_sluice_gateway_migrations", "gateway_key_use", "payment", "settle_index", "test_wallet_payments"];
+        let all = [
+            "_sluice_gateway_migrations",
+            "gateway_key_use",
+            "payment",
+            "revocation",
+            "revocation_change",
+            "settle_index",
+            "test_wallet_payments",
+        ];
         assert_eq!(tables(&db).await, all);
 
         migrator().undo(&db.writer, 0).await.unwrap();
@@ -266,7 +274,7 @@ mod tests {
         let [one, other, ..] = &all[..] else { panic!("eight") };
         let mut writing = one.write().await.unwrap();
         query("DELETE FROM test_wallet_payments").execute(&mut *writing).await.unwrap();
-        assert_eq!(tables(other).await.len(), 5, "reads go on beside a write");
+        assert_eq!(tables(other).await.len(), 7, "reads go on beside a write");
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Reading on after an answer that came before the body's end.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http::header::EXPECT;
 use pingora::proxy::Session;
 use sluice_common::limits::{MAX_DRAIN_IDLE, MAX_DRAIN_IDLE_AFTER_EXPECT, MAX_DRAIN_TIME, MAX_DRAINS};
@@ -16,7 +18,7 @@ const MAX_DRAINS_PER_CLIENT: u32 = 64;
 /// Bounds reading on: in bytes, in time, and in requests at once, in all and for each network of clients. Past a bound the
 /// connection is closed.
 pub struct Drains {
-    max_bytes: u64,
+    max_bytes: AtomicU64,
     at_once: Semaphore,
     of_networks: Slots<ClientNetwork>,
 }
@@ -24,7 +26,16 @@ pub struct Drains {
 impl Drains {
     /// Reads on for at most `max_bytes`: about the largest upload that is allowed.
     pub fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, at_once: Semaphore::new(MAX_DRAINS), of_networks: Slots::default() }
+        Self {
+            max_bytes: AtomicU64::new(max_bytes),
+            at_once: Semaphore::new(MAX_DRAINS),
+            of_networks: Slots::default(),
+        }
+    }
+
+    /// Another bound from now on.
+    pub fn configure(&self, max_bytes: u64) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
 
     /// Reads and discards the rest of the body of a request from `network`.
@@ -37,7 +48,7 @@ impl Drains {
             MAX_DRAIN_IDLE
         };
         let deadline = Instant::now() + MAX_DRAIN_TIME;
-        let mut left = self.max_bytes;
+        let mut left = self.max_bytes.load(Ordering::Relaxed);
         while left > 0 && Instant::now() < deadline {
             match timeout(idle, session.as_downstream_mut().read_request_body()).await {
                 Ok(Ok(Some(bytes))) => left = left.saturating_sub(bytes.len() as u64),

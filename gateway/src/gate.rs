@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{StatusCode, header::HOST};
+use http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST},
+};
 use pingora::{
     Error,
     ErrorSource::{Downstream, Upstream},
@@ -19,21 +22,23 @@ use pingora::{
 };
 use sluice_common::{
     clock::unix_now,
-    l402::{LAPSED_HEADER, Lapsed},
+    l402::{Credential, Identifier, LAPSED_HEADER, Lapsed},
     limits::{BYTES_PER_MB, drain_bytes},
     permit::{PERMIT_HEADER, PermittedRequest},
     problem::Problem,
+    revocation::{NotKnown, RevocationWatch, Revocations, revoked_problem},
 };
 
 use crate::{
     answer::Answer,
-    config::{ConfigError, PaywallConfig, check_offers},
+    config::{ConfigError, Cost, Offer, PaywallConfig, check_offers},
+    connections::Watch,
     cors,
     drain::Drains,
-    ledger::{BookKeeper, Books, LedgerDb, SettlementCheck, Sold, Unproven},
+    ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
-    limits::{Asker, Client, ClientNetwork, Limited, Limits, LimitsConfig},
-    metrics::{Metrics, Outcome},
+    limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
+    metrics::{Limit, Metrics, Outcome, Rehearsed},
     paywall::{
         Asked, ChallengeError, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId,
         too_large_problem,
@@ -48,12 +53,19 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What a gRPC client is told that has to pay (protocols.md §1).
 const GRPC_INTERNAL: u8 = 13;
 
+/// What it is told whose token is not taken, and whose token cannot be looked up now.
+const GRPC_UNAUTHENTICATED: u8 = 16;
+const GRPC_UNAVAILABLE: u8 = 14;
+
 /// The paywall, as a proxy embeds it.
 pub struct Gate {
-    paywall: Arc<Paywall>,
+    paywall: Paywall,
+    revoked: Arc<RevocationWatch>,
     settlement: SettlementCheck,
+    node: Arc<dyn LightningNode>,
+    ledger: Arc<dyn LedgerDb>,
     books: Arc<Books>,
-    drains: Drains,
+    drains: Arc<Drains>,
     limits: LimitsConfig,
     counted: Arc<Limits>,
     metrics: Arc<Metrics>,
@@ -68,6 +80,13 @@ pub struct Visit {
     /// A body to send in the place of the one from behind.
     replacement: Option<Bytes>,
     record: Record,
+    upload: Option<TokenUpload>,
+    free_upload: Option<FreeUpload>,
+    /// What a body ran into while it came.
+    limited: Option<Limited>,
+    /// Of a body that must come fast enough.
+    pace: Option<Pace>,
+    watch: Option<Arc<Watch>>,
 }
 
 /// Why there is no gate.
@@ -108,48 +127,74 @@ impl Gate {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, BookKeeper), GateError> {
         check_offers(&config.offers, config.invoice_expiry)?;
-        let largest_mb = config.offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
-        let drains = Drains::new(drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB)));
-        let sold = Sold {
-            keys: config.master_keys.clone(),
-            services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
-            network: config.network,
-        };
-        let paywall = Arc::new(Paywall::new(
+        let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
+        let keys = config.master_keys.clone();
+        let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
+        let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
+        let paywall = Paywall::new(
             config.offers,
             config.master_keys,
             config.network,
             Arc::clone(&node),
             config.invoice_expiry,
             config.invoice_limits,
-        )?);
+        )?;
         let (book_keeper, books) =
             BookKeeper::start(Arc::clone(&ledger), Arc::clone(&node), sold, Arc::clone(&metrics), {
-                let paywall = Arc::clone(&paywall);
-                move |payment_hash| paywall.settled(payment_hash)
+                let invoices = paywall.invoices();
+                move |payment_hash| invoices.settled(payment_hash)
             });
-        let settlement = SettlementCheck::new(config.settlement, ledger, node, Arc::clone(&books));
-        let (limits, counted) = (config.limits, Arc::new(Limits::new()));
-        Ok((Self { paywall, settlement, books, drains, limits, counted, metrics }, book_keeper))
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let counted = Arc::new(Limits::new());
+        Ok((Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics }, book_keeper))
+    }
+
+    /// A gate with another configuration in the place of this one, for the requests that begin from now on: paid through
+    /// the same node, on the same network, into the same ledger, with all that this one counts and remembers. Nothing
+    /// changes if it fails.
+    pub fn with_config(&self, config: PaywallConfig) -> Result<Self, GateError> {
+        check_offers(&config.offers, config.invoice_expiry)?;
+        let (sold, proof, drained) = (sold(&config), config.settlement, drained_bytes(&config.offers));
+        let (limits, keys) = (config.limits.clone(), config.master_keys.clone());
+        let paywall = self.paywall.with_config(config)?;
+        self.drains.configure(drained);
+        self.books.sells(sold);
+        let (node, ledger, books) = (Arc::clone(&self.node), Arc::clone(&self.ledger), Arc::clone(&self.books));
+        let settlement = SettlementCheck::new(proof, keys, Arc::clone(&ledger), Arc::clone(&node), Arc::clone(&books));
+        let revoked = Arc::clone(&self.revoked);
+        let (drains, counted, metrics) =
+            (Arc::clone(&self.drains), Arc::clone(&self.counted), Arc::clone(&self.metrics));
+        Ok(Self { paywall, revoked, settlement, node, ledger, books, drains, limits, counted, metrics })
     }
 
     /// Lets a request through, or answers it; true: it is answered.
     pub async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         let client = self.client(session);
-        let admitted = self.admit(session, &client, &mut visit.record).await;
+        let watch = Watch::of_head();
+        let admitted = self.admit(session, &client, visit).await;
         visit.client = Some(client);
         match admitted {
             Ok(forward) => {
+                let is_grpc = is_grpc(&session.req_header().headers);
+                if is_upload(self.offer(forward.service), has_body(session), is_grpc) {
+                    visit.pace = Some(Pace::new(Instant::now()));
+                    visit.watch = watch.inspect(|watch| watch.body_came());
+                }
                 visit.record.outcome = Some(if forward.permit.is_some() { Outcome::Paid } else { Outcome::Free });
                 visit.forward = Some(forward);
                 Ok(false)
             }
-            Err(answer) => {
-                visit.record.answered(&answer);
-                self.answer(&answer, session).await?;
-                Ok(true)
-            }
+            Err(answer) => self.refuse(&answer, session, visit).await,
         }
+    }
+
+    /// Answers a request that goes nowhere; true: it is answered.
+    pub(crate) async fn refuse(&self, answer: &Answer, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        // Its head is there: what is read on now has bounds of its own.
+        Watch::of_head();
+        visit.record.answered(answer);
+        self.answer(answer, session).await?;
+        Ok(true)
     }
 
     /// Takes from a request what the server behind must not see, and says in it where the client is and what is let
@@ -191,7 +236,25 @@ impl Gate {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        visit.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let bytes = body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        visit.body_bytes += bytes;
+        if let Some(upload) = &mut visit.upload {
+            upload.came(bytes);
+        }
+        let free = visit.free_upload.as_mut().map_or(Ok(()), |upload| upload.came(bytes, Instant::now()));
+        if let Err(limited) = free
+            && !is_answered(session)
+        {
+            self.metrics.limit(limited.into());
+            visit.limited = Some(limited);
+            return Err(Error::explain(HTTPStatus(429), "more than a day has for nothing"));
+        }
+        visit.watch.iter().for_each(|watch| if end_of_stream { watch.body_ended() } else { watch.body_came() });
+        let is_kept = |pace: &mut Pace| pace.is_kept(bytes, Instant::now(), &self.limits.slow);
+        if !end_of_stream && !is_answered(session) && !visit.pace.as_mut().is_none_or(is_kept) {
+            self.metrics.limit(Limit::SlowBody);
+            return Err(Error::explain(HTTPStatus(408), "the body came too slowly"));
+        }
         // What an upgraded connection carries is no upload.
         let max = visit.forward.as_ref().and_then(Forward::max_body_bytes).filter(|_| !session.was_upgraded());
         match max {
@@ -211,6 +274,16 @@ impl Gate {
         visit: &mut Visit,
     ) -> Result<()> {
         visit.record.status_behind = response.status.as_u16();
+        // Who has answered bounds what it still reads.
+        visit.watch.iter().filter(|_| !response.status.is_informational()).for_each(|watch| watch.body_ended());
+        if let Some(upload) = visit.upload.as_mut().filter(|_| !response.status.is_informational()) {
+            upload.answered();
+            // What fails behind is not the client's, and who is sent on was heard.
+            let status = response.status;
+            if status.is_success() || status.is_redirection() || status.is_server_error() {
+                upload.needs_no_count();
+            }
+        }
         if let Some(answer) = self.instead(session, response, visit).await {
             visit.record.answered(&answer);
             *response = answer.header()?;
@@ -231,6 +304,12 @@ impl Gate {
     /// Says what went wrong to who is still there to hear it.
     pub async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> FailToProxy {
         visit.record.failed(*error.esource() == Downstream);
+        visit.watch.iter().for_each(|watch| watch.body_ended());
+        if let Some(upload) = &mut visit.upload
+            && *error.esource() == Upstream
+        {
+            upload.needs_no_count();
+        }
         let answer = failure(error, visit, session.get_read_timeout()).filter(|_| !is_answered(session));
         let error_code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
         if let Some(answer) = &answer {
@@ -251,14 +330,29 @@ impl Gate {
         visit.record.count(&self.metrics, status, visit.body_bytes, is_paid);
     }
 
+    /// What bounds clients, as configured.
+    pub(crate) fn limits(&self) -> &LimitsConfig {
+        &self.limits
+    }
+
+    /// What a service sells.
+    pub(crate) fn offer(&self, service: ServiceId) -> &Offer {
+        self.paywall.offer(service)
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Answers a request, and reads on within bounds.
     pub(crate) async fn answer(&self, answer: &Answer, session: &mut Session) -> Result<()> {
         answer.write(session, &self.drains, self.client(session).network()).await
     }
 
     /// What becomes of the request: forwarded, or an answer of our own.
-    async fn admit(&self, session: &mut Session, client: &Client, record: &mut Record) -> Result<Forward, Answer> {
-        let is_grpc = is_grpc(&session.req_header().headers);
+    async fn admit(&self, session: &mut Session, client: &Client, visit: &mut Visit) -> Result<Forward, Answer> {
+        let (is_grpc, has_body) = (is_grpc(&session.req_header().headers), has_body(session));
         self.limits.check(client).map_err(|limited| self.limited(limited, is_grpc))?;
         normalise_target(session.req_header_mut())?;
         let request = session.req_header();
@@ -268,23 +362,58 @@ impl Gate {
         let (now, began) = (unix_now(), Instant::now());
         let asked = asked(request);
         let service = self.paywall.service(&asked);
-        record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
+        visit.record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
+        let is_upload = service.is_some_and(|service| is_upload(self.offer(service), has_body, is_grpc));
         let decision = self.paywall.decide(service, &asked, now);
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
+        if let Some(service) = service.filter(|service| self.paywall.offer(*service).dry_run) {
+            let forward = self.rehearse(service, decision, now).await;
+            if is_upload {
+                let begun = self.begin_upload(&forward, &asked, client, visit);
+                begun.map_err(|limited| self.limited(limited, is_grpc))?;
+            }
+            return Ok(forward);
+        }
         match decision {
             Decision::Forward(forward) => {
                 if forward.permit.is_some() {
                     self.metrics.check(began.elapsed());
                 }
-                self.confirm(&forward, now).await?;
+                self.confirm(&forward, now)
+                    .await
+                    .map_err(|answer| if is_grpc { refused_grpc(answer) } else { answer })?;
+                self.check_shown(&forward, asked.headers).await?;
+                if is_upload {
+                    let begun = self.begin_upload(&forward, &asked, client, visit);
+                    begun.map_err(|limited| self.limited(limited, is_grpc))?;
+                }
                 Ok(forward)
             }
             Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, has_body) => {
+                Ok(self.paywall.for_nothing(&demand))
+            }
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
             },
         }
+    }
+
+    /// Whether a client that has no credential gets for nothing what it would have to pay for, and counts that.
+    fn is_freebie(&self, demand: &Demand, asked: &Asked<'_>, client: &Client, has_body: bool) -> bool {
+        let offer = self.paywall.offer(demand.service);
+        let Some(freebies) = offer.freebies.filter(|_| demand.reason == Reason::Missing) else { return false };
+        // Who asks for the price is told it.
+        if offer.access.cost(asked.method, asked.path) != Cost::Token {
+            return false;
+        }
+        // The media server wants to know whose the file is: who has no login would be refused, and could not pay.
+        if offer.forward_credential && !has_login(asked) {
+            return false;
+        }
+        let declared = if has_body { declared_bytes(asked.headers) } else { Some(0) };
+        freebies.take(&self.counted, &offer.terms.name, client.network(), declared, Instant::now())
     }
 
     /// Counts a request against the rates of its service. What is decided says whose token it has; nothing was done yet.
@@ -306,13 +435,36 @@ impl Gate {
         self.counted.request(&offer.terms.name, &offer.rate_limits, request, asker, Instant::now())
     }
 
+    /// Begins an upload, if there may be one more.
+    fn begin_upload(
+        &self,
+        forward: &Forward,
+        asked: &Asked<'_>,
+        client: &Client,
+        visit: &mut Visit,
+    ) -> Result<(), Limited> {
+        let now = Instant::now();
+        if let Some(permit) = &forward.permit {
+            let max = self.limits.max_uploads_per_token.get();
+            let terms = &self.paywall.offer(forward.service).terms;
+            visit.upload = Some(TokenUpload::begin(&self.counted, permit.token(), terms, max, now)?);
+        } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
+            && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
+        {
+            let declared = declared_bytes(asked.headers);
+            let upload = FreeUpload::begin(&self.counted, client.network(), declared, bytes_per_day, now)?;
+            visit.free_upload = Some(upload);
+        }
+        Ok(())
+    }
+
     fn limited(&self, limited: Limited, is_grpc: bool) -> Answer {
         self.metrics.limit(limited.into());
         limited.answer(is_grpc)
     }
 
     /// Where a request comes from. Those of which it is not known are one client.
-    fn client(&self, session: &Session) -> Client {
+    pub(crate) fn client(&self, session: &Session) -> Client {
         let address = session.client_addr().and_then(|address| address.as_inet());
         let peer: IpAddr = address.map_or(Ipv4Addr::UNSPECIFIED.into(), SocketAddr::ip);
         let over_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
@@ -324,6 +476,13 @@ impl Gate {
         let forward = visit.forward.as_ref().filter(|forward| forward.permit.is_some())?;
         let asked = asked(session.req_header());
         let lapsed = response.headers.get(LAPSED_HEADER).and_then(|value| Lapsed::from_code(value.to_str().ok()?));
+        if self.paywall.offer(forward.service).dry_run {
+            // What the server behind refuses stays refused, but nobody is asked for money.
+            lapsed
+                .iter()
+                .for_each(|lapsed| self.note(forward.service, Rehearsed::Challenge, Some(lapsed.code()), None));
+            return None;
+        }
         let decision = match lapsed.map(Reason::Lapsed) {
             Some(reason) if !forward.is_sold => return Some(reason.unsold_problem().into()),
             Some(reason) => self.paywall.sell(forward.service, reason, &asked),
@@ -347,9 +506,29 @@ impl Gate {
         }
     }
 
-    /// Asks for the proof of payment that is configured, and notes the use of the token. Nothing where nothing costs.
-    async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
+    /// Refuses a revoked token on a request that needs none, where the server behind is shown it: it may open files there.
+    /// Whether it is genuine, that server looks.
+    async fn check_shown(&self, forward: &Forward, headers: &HeaderMap) -> Result<(), Answer> {
+        if forward.permit.is_some() || !self.paywall.offer(forward.service).forward_credential {
+            return Ok(());
+        }
+        let Ok(Some(credential)) = Credential::from_headers(headers) else { return Ok(()) };
+        let Ok(Identifier { payment_hash, token_id }) = credential.macaroon().identifier() else { return Ok(()) };
+        let is_revoked =
+            |view: &Revocations| view.has_payment(payment_hash) || view.has_minted_at(token_id.minted_at());
+        match self.revoked.look(is_revoked).await {
+            Ok(true) => Err(revoked_problem().into()),
+            Ok(false) | Err(NotKnown) => Ok(()),
+        }
+    }
+
+    /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
+    /// Nothing where nothing costs.
+    pub(crate) async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
         let Some(permit) = &forward.permit else { return Ok(()) };
+        if self.revoked.has(permit.token()).await.map_err(not_known)? {
+            return Err(revoked_problem().into());
+        }
         let service = &self.paywall.offer(forward.service).terms.name;
         self.settlement.confirm(permit, service).await.map_err(unproven)?;
         self.paywall.settled(permit.token().payment_hash());
@@ -386,12 +565,33 @@ impl Gate {
     }
 }
 
+/// What is sold, as far as a settlement shows it.
+fn sold(config: &PaywallConfig) -> Sold {
+    Sold {
+        keys: config.master_keys.clone(),
+        services: config.offers.iter().map(|offer| offer.terms.name.clone()).collect(),
+        network: config.network,
+    }
+}
+
+/// How many bytes are read on after an early answer.
+fn drained_bytes(offers: &[Offer]) -> u64 {
+    let largest_mb = offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
+    drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB))
+}
+
 /// What a failed request is answered with; none where nobody is left to answer.
 fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Option<Answer> {
     let problem = match (error.esource(), error.etype()) {
         (_, HTTPStatus(413)) => {
             let limit_bytes = visit.forward.as_ref().and_then(|forward| forward.max_upload_bytes);
             too_large_problem(limit_bytes.unwrap_or_default(), visit.body_bytes)
+        }
+        (_, HTTPStatus(429)) if let Some(limited) = visit.limited => return Some(limited.answer(false)),
+        (_, HTTPStatus(408)) => {
+            let problem =
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout").detail("The body came too slowly.");
+            return Some(Answer::from(problem).and_close());
         }
         (Downstream, ReadTimedout) => {
             let secs = read_timeout.unwrap_or_default().as_secs();
@@ -431,6 +631,46 @@ fn unproven(unproven: Unproven) -> Answer {
             Answer::from(problem).retry_after(RETRY_AFTER)
         }
     }
+}
+
+/// A refusal of a genuine token for a gRPC client.
+fn refused_grpc(answer: Answer) -> Answer {
+    let status = if answer.status() == StatusCode::UNAUTHORIZED { GRPC_UNAUTHENTICATED } else { GRPC_UNAVAILABLE };
+    let code = answer.code().unwrap_or("refused");
+    answer.for_grpc(status, code)
+}
+
+/// What a token is answered while it is not known whether it is revoked.
+fn not_known(error: NotKnown) -> Answer {
+    tracing::error!(%error, "no token is taken");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
+        .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
+    Answer::from(problem).retry_after(RETRY_AFTER)
+}
+
+/// Whether a body that comes is an upload. The messages of gRPC may come as slowly as they like, and be as many as they
+/// like, but not where uploads are taken: anybody can say that a body is gRPC.
+fn is_upload(offer: &Offer, has_body: bool, is_grpc: bool) -> bool {
+    has_body && (!is_grpc || offer.forward_credential || !offer.free_uploads.is_empty())
+}
+
+/// Whether a body comes. None does before a connection is upgraded, whatever the request says of that.
+fn has_body(session: &mut Session) -> bool {
+    !session.as_downstream_mut().is_body_empty()
+}
+
+/// Whether there is something like a login; whether it is good, the media server says.
+fn has_login(asked: &Asked<'_>) -> bool {
+    let holds = |name, text: &str| {
+        let mut lines = asked.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        lines.any(|line| line.to_ascii_lowercase().contains(text))
+    };
+    asked.query.is_some_and(|query| query.contains("jwt=")) || holds(AUTHORIZATION, "bearer ") || holds(COOKIE, "jwt=")
+}
+
+/// The length of a body, if it is declared.
+fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What of a request decides.

@@ -104,14 +104,20 @@ pub struct Place(Instant, u64);
 
 /// Lets requests for invoices through within the limits. Every method takes one lock and no time.
 pub struct InvoiceGate {
+    state: Mutex<State>,
+}
+
+/// What is configured.
+#[derive(Debug, Clone, Copy)]
+struct Configured {
     all: Rate,
     client: Rate,
     max_open: usize,
     invoice_expiry: Duration,
-    state: Mutex<State>,
 }
 
 struct State {
+    configured: Configured,
     all: Bucket,
     networks: LruCache<ClientNetwork, Bucket>,
     /// All places that are taken, the first to expire first; with the invoice, once it is known.
@@ -127,6 +133,7 @@ impl InvoiceGate {
     /// A gate with these limits, to invoices that last for `invoice_expiry`.
     pub fn new(limits: InvoiceLimits, invoice_expiry: Duration) -> Self {
         let state = State {
+            configured: Configured::new(limits, invoice_expiry),
             all: Bucket::FULL,
             networks: LruCache::new(MAX_NETWORKS),
             open: BTreeMap::new(),
@@ -135,13 +142,12 @@ impl InvoiceGate {
             refused: 0,
             silent_until: None,
         };
-        Self {
-            all: Rate::new(limits.all),
-            client: Rate::new(limits.per_client),
-            max_open: usize::try_from(limits.max_open.get()).unwrap_or(usize::MAX),
-            invoice_expiry,
-            state: Mutex::new(state),
-        }
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Other limits from now on. What was taken stays taken.
+    pub fn configure(&self, limits: InvoiceLimits, invoice_expiry: Duration) {
+        self.state().configured = Configured::new(limits, invoice_expiry);
     }
 
     /// Takes a place for an invoice that the node is now asked for, on behalf of a client in the network `client`. The place stays
@@ -150,24 +156,7 @@ impl InvoiceGate {
     pub fn admit(&self, client: ClientNetwork, now: Instant) -> Result<Place, TooMany> {
         let mut state = self.state();
         state.expire(now);
-        self.take(&mut state, client, now).inspect_err(|too_many| state.report(*too_many, now))
-    }
-
-    fn take(&self, state: &mut State, client: ClientNetwork, now: Instant) -> Result<Place, TooMany> {
-        let bucket = state.networks.peek(&client).copied().unwrap_or(Bucket::FULL);
-        let bucket = self.client.take(bucket, now).map_err(|wait| TooMany { limit: Limit::Client, wait })?;
-        let all = self.all.take(state.all, now).map_err(|wait| TooMany { limit: Limit::All, wait })?;
-        if state.open.len() >= self.max_open {
-            let first = state.open.first_key_value().map_or(now, |(place, _)| place.0);
-            let wait = first.saturating_duration_since(now).clamp(Duration::from_secs(1), MINUTE);
-            return Err(TooMany { limit: Limit::Open, wait });
-        }
-        state.networks.put(client, bucket);
-        state.all = all;
-        let place = Place(now + self.invoice_expiry, state.next_number);
-        state.next_number += 1;
-        state.open.insert(place, None);
-        Ok(place)
+        state.take(client, now).inspect_err(|too_many| state.report(*too_many, now))
     }
 
     /// Says which invoice the node made, so that it can be settled.
@@ -187,9 +176,10 @@ impl InvoiceGate {
         if let Some(payment_hash) = invoice {
             state.places.remove(&payment_hash);
         }
-        state.all = self.all.give_back(state.all);
+        let configured = state.configured;
+        state.all = configured.all.give_back(state.all);
         if let Some(bucket) = state.networks.peek_mut(&client) {
-            *bucket = self.client.give_back(*bucket);
+            *bucket = configured.client.give_back(*bucket);
         }
     }
 
@@ -207,7 +197,36 @@ impl InvoiceGate {
     }
 }
 
+impl Configured {
+    fn new(limits: InvoiceLimits, invoice_expiry: Duration) -> Self {
+        Self {
+            all: Rate::new(limits.all),
+            client: Rate::new(limits.per_client),
+            max_open: usize::try_from(limits.max_open.get()).unwrap_or(usize::MAX),
+            invoice_expiry,
+        }
+    }
+}
+
 impl State {
+    fn take(&mut self, client: ClientNetwork, now: Instant) -> Result<Place, TooMany> {
+        let configured = self.configured;
+        let bucket = self.networks.peek(&client).copied().unwrap_or(Bucket::FULL);
+        let bucket = configured.client.take(bucket, now).map_err(|wait| TooMany { limit: Limit::Client, wait })?;
+        let all = configured.all.take(self.all, now).map_err(|wait| TooMany { limit: Limit::All, wait })?;
+        if self.open.len() >= configured.max_open {
+            let first = self.open.first_key_value().map_or(now, |(place, _)| place.0);
+            let wait = first.saturating_duration_since(now).clamp(Duration::from_secs(1), MINUTE);
+            return Err(TooMany { limit: Limit::Open, wait });
+        }
+        self.networks.put(client, bucket);
+        self.all = all;
+        let place = Place(now + configured.invoice_expiry, self.next_number);
+        self.next_number += 1;
+        self.open.insert(place, None);
+        Ok(place)
+    }
+
     fn expire(&mut self, now: Instant) {
         while let Some(first) = self.open.first_entry().filter(|first| first.key().0 <= now) {
             if let Some(payment_hash) = first.remove() {

@@ -29,6 +29,7 @@ pub struct Metrics {
     checks: Histogram,
     node_up: Gauge,
     limits: Family<LimitLabels, Counter>,
+    dry_run: Family<RehearsedLabels, Counter>,
 }
 
 /// A closed set of values that a label has, by how they are written.
@@ -92,6 +93,18 @@ label! {
 }
 
 label! {
+    /// What a service in dry run would have done with a request.
+    Rehearsed {
+        /// Forward it with its token.
+        Forward = "forward",
+        /// Ask for payment.
+        Challenge = "challenge",
+        /// Refuse it: paying would not help.
+        Refuse = "refuse",
+    }
+}
+
+label! {
     /// A limit that a request ran into.
     Limit {
         /// Invoices, for all clients.
@@ -104,6 +117,18 @@ label! {
         Blocked = "blocked",
         /// The rate of requests.
         Rate = "rate",
+        /// Uploads at once with one token.
+        Uploads = "uploads",
+        /// Bytes that came with a token and were not stored.
+        NotStored = "not_stored",
+        /// Bytes of uploads that cost nothing.
+        FreeUploads = "free_uploads",
+        /// Connections at once.
+        Connections = "connections",
+        /// A head that came too slowly.
+        SlowHead = "slow_head",
+        /// A body that came too slowly.
+        SlowBody = "slow_body",
     }
 }
 
@@ -152,6 +177,12 @@ struct UploadLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RehearsedLabels {
+    service: String,
+    would: Rehearsed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: Limit,
 }
@@ -184,6 +215,9 @@ impl From<Limited> for Limit {
         match limited {
             Limited::Blocked => Self::Blocked,
             Limited::Rate { .. } => Self::Rate,
+            Limited::Uploads => Self::Uploads,
+            Limited::NotStored { .. } => Self::NotStored,
+            Limited::FreeUploads { .. } => Self::FreeUploads,
         }
     }
 }
@@ -201,10 +235,13 @@ impl Default for Metrics {
             checks: Histogram::new(CHECK_SECONDS),
             node_up: Gauge::default(),
             limits: Family::default(),
+            dry_run: Family::default(),
         };
         let of = &mut metrics.registry;
         of.register("requests", "Requests, by what became of them", metrics.requests.clone());
         of.register("challenges", "Requests that were asked for payment", metrics.challenges.clone());
+        let help = "Requests of services in dry run, by what would have become of them";
+        of.register("dry_run", help, metrics.dry_run.clone());
         of.register("payments", "Payments that this gateway saw settled", metrics.payments.clone());
         of.register("paid_sat", "What those payments came to, in satoshi", metrics.paid_sat.clone());
         of.register("sold_bytes", "Bytes of committed bodies that were paid for", metrics.sold_bytes.clone());
@@ -258,6 +295,11 @@ impl Metrics {
     /// A request ran into a limit.
     pub fn limit(&self, limit: Limit) {
         self.limits.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// A request of a service in dry run went on.
+    pub fn rehearsed(&self, service: &str, would: Rehearsed) {
+        self.dry_run.get_or_create(&RehearsedLabels { service: service.to_owned(), would }).inc();
     }
 
     /// All of it, in the text form of OpenMetrics.

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
@@ -20,24 +21,35 @@ use pingora::{
     proxy::{FailToProxy, ProxyHttp, Session},
     upstreams::peer::HttpPeer,
 };
-use sluice_common::problem::Problem;
+use sluice_common::{problem::Problem, request_id::REQUEST_ID_HEADER};
 use tokio::sync::watch;
 
 use crate::{
     answer::Answer,
     gate::{Gate, RETRY_AFTER, Visit},
+    metrics::Outcome,
+    redirect::to_https,
     request::loggable,
+    trace::Trace,
     upstream::{Candidate, Upstream},
 };
 
-/// How long a client may take to send, or to take, the next bytes.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to take the next bytes.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What serves the requests that begin while it is the current one.
+pub struct Serving {
+    /// The paywall.
+    pub gate: Gate,
+    /// Of the services, at their places.
+    pub upstreams: Vec<Upstream>,
+    /// Where clients that come without TLS are sent.
+    pub https_port: Option<u16>,
+}
 
 /// The proxy.
 pub struct Proxy {
-    gate: Gate,
-    /// Of the services, at their places.
-    upstreams: Vec<Upstream>,
+    serving: Arc<ArcSwap<Serving>>,
     /// How many requests are under way.
     running: watch::Sender<usize>,
     stopping: Arc<AtomicBool>,
@@ -46,7 +58,11 @@ pub struct Proxy {
 /// What is known of one request.
 pub struct Context {
     began: Instant,
+    /// As it was when the request began.
+    serving: Arc<Serving>,
     visit: Visit,
+    /// None until its head was read.
+    trace: Option<Trace>,
     /// Of the servers behind, those not tried in vain.
     candidates: Vec<Candidate>,
     _running: Running,
@@ -69,10 +85,15 @@ impl Drop for Running {
 }
 
 impl Proxy {
-    /// A proxy that lets through what `gate` does, each service to its own servers. Once `stopping` is set, new requests
+    /// A proxy in which each request is served by what is `serving` when it begins. Once `stopping` is set, new requests
     /// are sent away.
-    pub fn new(gate: Gate, upstreams: Vec<Upstream>, stopping: Arc<AtomicBool>) -> Self {
-        Self { gate, upstreams, running: watch::Sender::new(0), stopping }
+    pub fn new(serving: Arc<ArcSwap<Serving>>, stopping: Arc<AtomicBool>) -> Self {
+        Self { serving, running: watch::Sender::new(0), stopping }
+    }
+
+    /// What is serving.
+    pub fn serving(&self) -> Arc<ArcSwap<Serving>> {
+        Arc::clone(&self.serving)
     }
 
     /// How many requests are under way.
@@ -80,18 +101,25 @@ impl Proxy {
         self.running.subscribe()
     }
 
-    fn upstream(&self, context: &Context) -> Result<&Upstream> {
-        let forward = context.visit.forward();
-        let upstream = forward.and_then(|forward| self.upstreams.get(forward.service.index()));
+    async fn peer(&self, session: &Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        if context.candidates.is_empty() {
+            context.candidates = context.upstream()?.candidates().await?;
+        }
+        Ok(Box::new(context.upstream()?.peer(context.candidates[0], session.is_upgrade_req())))
+    }
+}
+
+impl Context {
+    fn upstream(&self) -> Result<&Upstream> {
+        let forward = self.visit.forward();
+        let upstream = forward.and_then(|forward| self.serving.upstreams.get(forward.service.index()));
         upstream.ok_or_else(|| Error::explain(HTTPStatus(500), "a request without a service"))
     }
 
-    async fn peer(&self, session: &Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        let upstream = self.upstream(context)?;
-        if context.candidates.is_empty() {
-            context.candidates = upstream.candidates().await?;
-        }
-        Ok(Box::new(upstream.peer(context.candidates[0], session.is_upgrade_req())))
+    /// What a client that came without TLS is answered, if that is not served.
+    fn redirect(&self, session: &Session) -> Option<Answer> {
+        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        to_https(session.req_header(), self.serving.https_port.filter(|_| !is_tls)?)
     }
 }
 
@@ -101,7 +129,14 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Context {
         let running = Running::count(&self.running);
-        Context { began: Instant::now(), visit: Visit::default(), candidates: Vec::new(), _running: running }
+        Context {
+            began: Instant::now(),
+            serving: self.serving.load_full(),
+            visit: Visit::default(),
+            trace: None,
+            candidates: Vec::new(),
+            _running: running,
+        }
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
@@ -109,14 +144,20 @@ impl ProxyHttp for Proxy {
         // which ends with it.
         let is_upgrade = session.is_upgrade_req();
         session.set_abort_on_close(is_upgrade);
-        session.set_read_timeout(Some(CLIENT_TIMEOUT));
-        session.set_write_timeout(Some(CLIENT_TIMEOUT));
-        if self.stopping.load(Ordering::Relaxed) {
+        session.set_read_timeout(Some(context.serving.gate.limits().slow.body_timeout));
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        let client = context.serving.gate.client(session);
+        context.trace = Some(Trace::begin(session.req_header_mut(), client.is_trusted())?);
+        let elsewhere = if self.stopping.load(Ordering::Relaxed) {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping").detail("The server is stopping.");
-            self.gate.answer(&Answer::from(problem).retry_after(RETRY_AFTER), session).await?;
-            return Ok(true);
+            Some(Answer::from(problem).retry_after(RETRY_AFTER))
+        } else {
+            context.redirect(session)
+        };
+        if let Some(answer) = elsewhere {
+            return context.serving.gate.refuse(&answer, session, &mut context.visit).await;
         }
-        self.gate.request_filter(session, &mut context.visit).await
+        context.serving.gate.request_filter(session, &mut context.visit).await
     }
 
     async fn upstream_peer(&self, session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
@@ -142,11 +183,12 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        self.gate.strip(request, &context.visit)?;
+        let gate = &context.serving.gate;
+        gate.strip(request, &context.visit)?;
         if let Some(candidate) = context.candidates.first() {
-            self.upstream(context)?.adapt(request, *candidate)?;
+            context.upstream()?.adapt(request, *candidate)?;
         }
-        self.gate.permit(request, &context.visit)
+        gate.permit(request, &context.visit)
     }
 
     async fn request_body_filter(
@@ -156,7 +198,7 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         context: &mut Context,
     ) -> Result<()> {
-        self.gate.request_body_filter(session, body, end_of_stream, &mut context.visit)
+        context.serving.gate.request_body_filter(session, body, end_of_stream, &mut context.visit)
     }
 
     async fn response_filter(
@@ -169,7 +211,11 @@ impl ProxyHttp for Proxy {
             // Either side may be silent for as long as it likes.
             session.set_read_timeout(None);
         }
-        self.gate.response_filter(session, response, &mut context.visit).await
+        context.serving.gate.response_filter(session, response, &mut context.visit).await?;
+        match &context.trace {
+            Some(trace) => response.insert_header(REQUEST_ID_HEADER, trace.request_id.header_value()),
+            None => Ok(()),
+        }
     }
 
     fn response_body_filter(
@@ -179,29 +225,36 @@ impl ProxyHttp for Proxy {
         _end_of_stream: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        self.gate.response_body_filter(body, &mut context.visit);
+        context.serving.gate.response_body_filter(body, &mut context.visit);
         Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
-        self.gate.fail_to_proxy(session, error, &mut context.visit).await
+        context.serving.gate.fail_to_proxy(session, error, &mut context.visit).await
     }
 
     fn suppress_error_log(&self, _session: &Session, _context: &Context, error: &Error) -> bool {
-        // Clients that leave, and uploads that are cut for their size, are no failures of ours.
-        *error.esource() == Downstream || matches!(error.etype(), HTTPStatus(413))
+        // Clients that leave, and uploads that are cut for their size or slowness, are no failures of ours.
+        *error.esource() == Downstream || matches!(error.etype(), HTTPStatus(408 | 413 | 429))
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
-        self.gate.logging(session, &context.visit);
+        context.serving.gate.logging(session, &context.visit);
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let (request, record, trace) = (session.req_header(), context.visit.record(), context.trace.as_ref());
         tracing::info!(
-            method = %session.req_header().method,
-            path = loggable(session.req_header().uri.path()),
+            method = %request.method,
+            path = loggable(request.uri.path()),
+            http = ?request.version,
+            service = record.service,
+            outcome = record.outcome.map(Outcome::as_str),
+            code = record.code,
             status,
             request_bytes = context.visit.body_bytes(),
             response_bytes = session.body_bytes_sent(),
             ms = context.began.elapsed().as_micros() as f64 / 1_000.0,
+            request_id = trace.map(|trace| tracing::field::display(&trace.request_id)),
+            trace_id = trace.map(Trace::trace_id),
             error = error.map(|error| error.etype().as_str()),
             "request"
         );

@@ -26,6 +26,7 @@ macro_rules! database_tests {
             gone::a_content_goes_with_its_last_owner, gone::what_is_expired_is_as_good_as_gone,
             gone::expires_no_more_than_asked, gone::pictures_go_with_their_file,
             gone::a_picture_is_kept_once, gone::a_quota_is_kept, gone::says_what_an_owner_has,
+            gone::a_slow_store_holds_nobody_up_and_cannot_speak_of_what_is_gone,
             gone::an_upload_that_races_the_end_of_its_content_keeps_it,
             uploads::leaves_no_trace_of_a_failed_upload, uploads::stores_equal_content_once,
             uploads::replaces_a_copy_that_is_not_whole,

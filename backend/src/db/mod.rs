@@ -3,12 +3,15 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod model;
+mod older;
 mod page;
 mod postgres;
 mod quota;
 mod retry;
+mod rows;
 mod search;
 mod sqlite;
+mod statements;
 
 use std::{io, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,7 +20,7 @@ use sluice_common::muid::Muid;
 use sqlx::migrate::MigrateError;
 use time::OffsetDateTime;
 
-use self::retry::RETRY_WINDOW;
+pub(crate) use self::postgres::{answers, connect_options};
 pub use self::{
     model::{
         BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, FinishedVariant,
@@ -68,9 +71,9 @@ pub trait Database: Send + Sync {
 
     /// In one transaction: makes the content final, the owner's media row new or up to date, and the held use spent.
     ///
-    /// Where the content is already stored, that copy is looked at under the row's lock: whole and sealed under the same
-    /// key (or like the new one under none), it stays and the new one is discarded; else it is discarded and the new one
-    /// takes its place. A token that had stored this very content for this owner before is not charged again. What is
+    /// Where the content is already stored, that copy is looked at first, while nobody waits: whole and sealed under the
+    /// same key (or like the new one under none), it stays and the new one is discarded; else it is discarded and the new
+    /// one takes its place. If by then another copy is the stored one, that one is looked at. A token that had stored this very content for this owner before is not charged again. What is
     /// discarded stands in [`Self::discarded`] at once. Whoever deletes the last row of a content meanwhile waits for this
     /// or is waited for, so that what is committed has its content.
     ///
@@ -222,6 +225,9 @@ pub enum DbError {
         .0.display()
     )]
     Damaged(PathBuf),
+    /// The database was away a moment ago, and nobody has found it back yet.
+    #[error("the database is away")]
+    Away,
     /// The database did not answer in time.
     #[error("the database did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -245,7 +251,7 @@ impl DbError {
     /// Whether the database cannot be asked now and may be later: it is away, starting, stopping or overloaded.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Timeout(_) => true,
+            Self::Timeout(_) | Self::Away => true,
             Self::Sqlx(error) => is_away(error),
             Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => is_away(error),
             _ => false,

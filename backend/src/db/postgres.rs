@@ -1,6 +1,8 @@
 //! The rows in a PostgreSQL database, which any number of backends can share.
 
+mod connect;
 mod media;
+mod outage;
 mod retries;
 mod rows;
 mod search;
@@ -9,23 +11,21 @@ mod uploads;
 #[cfg(test)]
 mod tests;
 
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use async_trait::async_trait;
-use percent_encoding::percent_decode_str;
-use sluice_common::{muid::Muid, secret::Secret};
-use sqlx::{
-    ConnectOptions, Connection, PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sluice_common::muid::Muid;
+use sqlx::{ConnectOptions, Connection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
+pub use self::connect::{PostgresConfig, PostgresState};
+pub(crate) use self::connect::{answers, connect_options};
+use self::outage::{Failure, Outage};
 use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
     KeyUse, LegacyCopy, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId, Sealing,
-    TokenUse, Usage, Variant, search::Search,
+    TokenUse, Usage, Variant, older::Older, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -35,50 +35,6 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Begins a transaction that sees one moment.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// How a PostgreSQL database is used.
-#[derive(Debug, Clone)]
-pub struct PostgresConfig {
-    /// `postgres://…`, as libpq reads it: with `sslmode` and `sslrootcert`, if they are wanted.
-    pub url: Secret<String>,
-    /// The most connections.
-    pub max_connections: u32,
-    /// How long to wait for a connection. While the database is away, that is how long it takes to know.
-    pub acquire_timeout: Duration,
-    /// How long a statement may take, and how long it may wait for a lock.
-    pub statement_timeout: Duration,
-    /// Whether a file is public of which sphinx-meme did not know.
-    pub legacy_public: bool,
-}
-
-impl PostgresConfig {
-    /// The database at `url`, with what is usual for the rest.
-    pub fn new(url: Secret<String>) -> Self {
-        Self {
-            url,
-            max_connections: 10,
-            acquire_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(30),
-            legacy_public: true,
-        }
-    }
-
-    /// Whether the URL can be read, and the files that it names. Asks nobody.
-    pub fn check(&self) -> Result<(), DbError> {
-        connect_options(&self.url).map(drop)
-    }
-}
-
-/// What is in a PostgreSQL database before a media server starts on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PostgresState {
-    /// A media server's tables.
-    Ours,
-    /// The table that sphinx-meme made, which the first start adopts.
-    Legacy,
-    /// Nothing of either.
-    Empty,
-}
-
 /// The rows in a PostgreSQL database. It may go away and come back.
 #[derive(Debug)]
 pub struct PostgresDatabase {
@@ -86,6 +42,7 @@ pub struct PostgresDatabase {
     legacy_public: bool,
     /// How long a call may take: a server that is cut off does not say so.
     call_timeout: Duration,
+    outage: Outage,
 }
 
 impl PostgresDatabase {
@@ -118,27 +75,11 @@ impl PostgresDatabase {
                     sqlx::query(set).bind(millis).execute(connection).await.map(drop)
                 })
             })
-            .connect_lazy_with(options);
+            .after_release(|connection, _| Box::pin(answers(connection)))
+            .connect_lazy_with(options.clone());
         let call_timeout = acquire_timeout + statement_timeout * 2;
-        Ok(Self { pool, legacy_public: config.legacy_public, call_timeout })
-    }
-
-    /// Says what is in a database, and changes nothing in it.
-    pub async fn look(config: &PostgresConfig) -> Result<PostgresState, DbError> {
-        let look = async {
-            let mut connection = connect_options(&config.url)?.connect().await?;
-            let query =
-                "SELECT to_regclass('_sluice_backend_migrations') IS NOT NULL, to_regclass('media') IS NOT NULL";
-            let there: (bool, bool) = sqlx::query_as(query).fetch_one(&mut connection).await?;
-            connection.close().await?;
-            Ok(match there {
-                (true, _) => PostgresState::Ours,
-                (false, true) => PostgresState::Legacy,
-                (false, false) => PostgresState::Empty,
-            })
-        };
-        let limit = config.acquire_timeout;
-        timeout(limit, look).await.unwrap_or(Err(DbError::Timeout(limit)))
+        let outage = Outage::new(options, acquire_timeout);
+        Ok(Self { pool, legacy_public: config.legacy_public, call_timeout, outage })
     }
 
     /// How the database goes about a search: `EXPLAIN (ANALYZE, BUFFERS)`, line by line.
@@ -150,30 +91,39 @@ impl PostgresDatabase {
         .await
     }
 
-    async fn bounded<T, E: From<DbError>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        timeout(self.call_timeout, call).await.unwrap_or_else(|_| Err(DbError::Timeout(self.call_timeout).into()))
+    /// Looks at the stored copy of a content for an upload of `size` bytes that is to end. No lock is held, and no
+    /// connection.
+    async fn older(
+        &self,
+        upload: ContentId,
+        muid: Muid,
+        variant: Variant,
+        size: u64,
+        store: &dyn BlobStore,
+    ) -> Result<Older, CommitError> {
+        let mut db = self.pool.acquire().await?;
+        let sealing = uploads::pending(&mut db, upload).await?;
+        let copy = media::stored(&mut db, muid, variant).await?;
+        drop(db);
+        Ok(Older::look(copy, size, sealing.as_ref(), store).await?)
     }
-}
 
-/// Reads a URL. What the reader itself says of a bad one may quote from it, so it is not told.
-fn connect_options(url: &Secret<String>) -> Result<PgConnectOptions, DbError> {
-    let is_ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
-    let options: PgConnectOptions = url.expose().parse().ok().filter(|_| is_ours).ok_or(DbError::Url)?;
-    // Else one that is missing would look like a server that is.
-    for path in tls_files(url.expose()) {
-        std::fs::File::open(&path).map_err(|source| DbError::TlsFile { path, source })?;
+    /// A call that can as well be made later: while the database is known to be away, it fails at once.
+    async fn bounded<T, E: From<DbError> + Failure>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        if self.outage.is_known() { Err(DbError::Away.into()) } else { self.patient(call).await }
     }
-    // What is bound to a statement may be nobody else's business: no statement is logged.
-    Ok(options.application_name("sluice-backend").disable_statement_logging())
-}
 
-/// The files that a URL names for TLS. sqlx takes the text of a certificate in their place, too.
-fn tls_files(url: &str) -> Vec<PathBuf> {
-    const NAMES: [&str; 7] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| NAMES.contains(name));
-    let paths = values.map(|(_, path)| percent_decode_str(path).decode_utf8_lossy().into_owned());
-    paths.filter(|path| !path.contains("-----BEGIN")).map(PathBuf::from).collect()
+    /// A call with which an upload ends or lives on: it waits for the database to come back, as long as for a connection.
+    async fn patient<T, E: From<DbError> + Failure>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let called = timeout(self.call_timeout, call).await;
+        let called = called.unwrap_or_else(|_| Err(DbError::Timeout(self.call_timeout).into()));
+        match &called {
+            Err(error) if error.is_away() => self.outage.suspect(),
+            Err(_) => {}
+            Ok(_) => self.outage.is_over(),
+        }
+        called
+    }
 }
 
 /// What makes the tables. It has its own table for what ran, and passes over what a newer program ran: migrations only
@@ -188,6 +138,7 @@ fn migrator() -> Migrator {
 #[async_trait]
 impl Database for PostgresDatabase {
     async fn close(&self) {
+        self.outage.stop();
         self.pool.close().await;
     }
 
@@ -229,7 +180,7 @@ impl Database for PostgresDatabase {
 
     async fn renew_lease(&self, content: ContentId, until: OffsetDateTime) -> Result<bool, DbError> {
         let renew = sqlx::query("UPDATE content SET lease_until = $2 WHERE id = $1 AND state = 'pending'");
-        self.bounded(async {
+        self.patient(async {
             let renewed = renew.bind(content.0).bind(until).execute(&self.pool).await?;
             Ok(renewed.rows_affected() == 1)
         })
@@ -242,17 +193,21 @@ impl Database for PostgresDatabase {
         store: &dyn BlobStore,
         now: OffsetDateTime,
     ) -> Result<Media, CommitError> {
-        self.bounded(async {
-            let mut tx = self.pool.begin().await?;
-            let media = uploads::finish(&mut tx, upload, store, now).await?;
-            tx.commit().await?;
-            Ok(media)
+        self.patient(async {
+            loop {
+                let older = self.older(upload.content, upload.muid, Variant::File, upload.size, store).await?;
+                let mut tx = self.pool.begin().await?;
+                if let Some(media) = uploads::finish(&mut tx, upload, &older, store.kind(), now).await? {
+                    tx.commit().await?;
+                    return Ok(media);
+                }
+            }
         })
         .await
     }
 
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError> {
-        self.bounded(async {
+        self.patient(async {
             let mut tx = self.pool.begin().await?;
             uploads::discard_pending(&mut tx, content).await?;
             tx.commit().await?;
@@ -279,7 +234,7 @@ impl Database for PostgresDatabase {
     }
 
     async fn forget(&self, content: ContentId) -> Result<(), DbError> {
-        self.bounded(async {
+        self.patient(async {
             let forget = sqlx::query("DELETE FROM content WHERE id = $1 AND state = 'discarded'").bind(content.0);
             forget.execute(&self.pool).await?;
             Ok(())
@@ -288,11 +243,15 @@ impl Database for PostgresDatabase {
     }
 
     async fn commit_variant(&self, variant: &FinishedVariant, store: &dyn BlobStore) -> Result<Content, CommitError> {
-        self.bounded(async {
-            let mut tx = self.pool.begin().await?;
-            let content = uploads::finish_variant(&mut tx, variant, store).await?;
-            tx.commit().await?;
-            Ok(content)
+        self.patient(async {
+            loop {
+                let older = self.older(variant.content, variant.muid, variant.variant, variant.size, store).await?;
+                let mut tx = self.pool.begin().await?;
+                if let Some(content) = uploads::finish_variant(&mut tx, variant, &older).await? {
+                    tx.commit().await?;
+                    return Ok(content);
+                }
+            }
         })
         .await
     }

@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 use super::DbError;
 
 /// In which time retries are counted.
-pub(super) const RETRY_WINDOW: Duration = Duration::hours(1);
+pub(super) const WINDOW: Duration = Duration::hours(1);
 
 /// How many there may be in that time for each upload that the credential stored.
 const RETRIES_OF_A_USE: u64 = 5;
@@ -61,7 +61,7 @@ pub(super) fn check(
         return Err(RetryError::TooMany { wait: BUSY });
     }
     if begun >= stored.saturating_mul(RETRIES_OF_A_USE) {
-        let wait = first.map_or(RETRY_WINDOW, |first| first + RETRY_WINDOW - now);
+        let wait = first.map_or(WINDOW, |first| first + WINDOW - now);
         return Err(RetryError::TooMany { wait: wait.max(BUSY) });
     }
     Ok(())

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
     KeyUse, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId, TokenUse, Usage,
-    Variant, search::Search,
+    Variant, older::Older, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -88,6 +88,22 @@ impl SqliteDatabase {
     /// How the database goes about a search: `EXPLAIN QUERY PLAN`, line by line.
     pub async fn search_plan(&self, term: &str, now: OffsetDateTime) -> Result<Vec<String>, DbError> {
         search::plan(&mut *self.readers.acquire().await?, &Search::parse(term), now).await
+    }
+
+    /// Looks at the stored copy of a content for an upload of `size` bytes that is to end. Whoever writes does not wait.
+    async fn older(
+        &self,
+        upload: ContentId,
+        muid: Muid,
+        variant: Variant,
+        size: u64,
+        store: &dyn BlobStore,
+    ) -> Result<Older, CommitError> {
+        let mut db = self.readers.acquire().await?;
+        let sealing = uploads::pending(&mut db, upload).await?;
+        let copy = media::stored(&mut db, muid, variant).await?;
+        drop(db);
+        Ok(Older::look(copy, size, sealing.as_ref(), store).await?)
     }
 
     /// A transaction that has the right to write from its start: one that asks for it after it has read can be refused.
@@ -188,17 +204,25 @@ impl Database for SqliteDatabase {
         store: &dyn BlobStore,
         now: OffsetDateTime,
     ) -> Result<Media, CommitError> {
-        let mut tx = self.begin().await?;
-        let media = uploads::finish(&mut tx, upload, store, now).await?;
-        tx.commit().await?;
-        Ok(media)
+        loop {
+            let older = self.older(upload.content, upload.muid, Variant::File, upload.size, store).await?;
+            let mut tx = self.begin().await?;
+            if let Some(media) = uploads::finish(&mut tx, upload, &older, now).await? {
+                tx.commit().await?;
+                return Ok(media);
+            }
+        }
     }
 
     async fn commit_variant(&self, variant: &FinishedVariant, store: &dyn BlobStore) -> Result<Content, CommitError> {
-        let mut tx = self.begin().await?;
-        let content = uploads::finish_variant(&mut tx, variant, store).await?;
-        tx.commit().await?;
-        Ok(content)
+        loop {
+            let older = self.older(variant.content, variant.muid, variant.variant, variant.size, store).await?;
+            let mut tx = self.begin().await?;
+            if let Some(content) = uploads::finish_variant(&mut tx, variant, &older).await? {
+                tx.commit().await?;
+                return Ok(content);
+            }
+        }
     }
 
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError> {

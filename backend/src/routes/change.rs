@@ -1,7 +1,10 @@
 //! The body of `PUT /mymedia/{muid}`: what an owner says of a file, as JSON or as a form.
 
+use std::error::Error;
+
 use axum::body::{Body, to_bytes};
 use http::HeaderMap;
+use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -61,7 +64,12 @@ pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<MediaChange,
         Some("application/x-www-form-urlencoded") => false,
         _ => return Err(ApiError::UnsupportedMediaType),
     };
-    let body = to_bytes(body, MAX_BYTES).await.map_err(|_| UploadError::TooLarge { limit_bytes: MAX_BYTES as u64 })?;
+    let body = to_bytes(body, MAX_BYTES).await.map_err(|error| {
+        match error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) {
+            true => ApiError::ChangeTooLarge { limit_bytes: MAX_BYTES as u64 },
+            false => UploadError::IncompleteBody.into(),
+        }
+    })?;
     let fields = if is_json {
         serde_json::from_slice::<ChangeJson>(&body).map_err(|_| ApiError::MalformedChange)?.into_fields()
     } else {

@@ -50,7 +50,7 @@ pub async fn get(
     VariantQuery(variant): VariantQuery,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    let caller = Caller::of(&app, &parts)?;
+    let caller = Caller::of(&app, &parts).await?;
     let media = match name.contains('.') {
         true => by_media_token(&app, &name, &caller).await?,
         false => owned(&app, name.parse().map_err(|_| ApiError::NoSuchFile)?, &caller).await?,

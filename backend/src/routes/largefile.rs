@@ -63,7 +63,7 @@ struct StoredUploadJson {
     security(("l402" = []))
 )]
 pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenStatus>, ApiError> {
-    let token = auth::token(&app, &headers)?.ok_or(ApiError::PaymentRequired)?;
+    let token = auth::token(&app, &headers).await?.ok_or(ApiError::PaymentRequired)?;
     let now = OffsetDateTime::now_utc();
     let token_use = app.db.token_use(&paid_use(&token), now).await?;
     Ok(Json(TokenStatus::new(&token, token_use, now)))
@@ -90,8 +90,8 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
     // A login that is not good first: no payment would mend it.
     let user = auth::writer(&app, &parts)?;
     let order = match auth::free_permit(&app, &parts) {
-        Some(permit) => free_order(user, &permit)?,
-        None => paid_order(&app, user, &parts)?,
+        Some(permit) => free_order(&app, user, &permit)?,
+        None => paid_order(&app, user, &parts).await?,
     };
     check_declared_len(declared_len(&parts.headers), order.max_upload_bytes)?;
     let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
@@ -99,15 +99,15 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
 }
 
 /// What the gateway lets through without a token is its login's.
-fn free_order(user: Option<User>, permit: &FreePermit) -> Result<UploadOrder, ApiError> {
+fn free_order(app: &App, user: Option<User>, permit: &FreePermit) -> Result<UploadOrder, ApiError> {
     let user = user.ok_or(ApiError::OwnerRequired)?;
     let owner = Owner::node(&user.key);
-    let max_upload_bytes = permit.max_upload_bytes;
+    let max_upload_bytes = permit.max_upload_bytes.min(app.accepted.load().terms.max_upload_bytes());
     Ok(UploadOrder { owner, max_upload_bytes, paid: None, public: false, template: false })
 }
 
-fn paid_order(app: &App, user: Option<User>, parts: &Parts) -> Result<UploadOrder, ApiError> {
-    let token = auth::token(app, &parts.headers)?.ok_or(ApiError::PaymentRequired)?;
+async fn paid_order(app: &App, user: Option<User>, parts: &Parts) -> Result<UploadOrder, ApiError> {
+    let token = auth::token(app, &parts.headers).await?.ok_or(ApiError::PaymentRequired)?;
     let permit =
         token.permit(unix_seconds(OffsetDateTime::now_utc())).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
     let token = permit.token();

@@ -24,7 +24,7 @@ use crate::{
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
 pub async fn get(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -> Result<Response, ApiError> {
-    let (owners, now) = (Caller::of(&app, &parts)?.owners(), OffsetDateTime::now_utc());
+    let (owners, now) = (Caller::of(&app, &parts).await?.owners(), OffsetDateTime::now_utc());
     let media = live(app.db.media(muid, &owners, now).await?.ok_or(ApiError::NoSuchFile)?, now)?;
     if media.public || owners.contains(&media.owner) {
         Ok(Json(MediaJson::from(media).without_stats()).into_response())

@@ -28,7 +28,7 @@ use crate::{
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
 pub async fn list(State(app): AppState, query: PageQuery, parts: Parts) -> Result<Response, ApiError> {
-    let owners = Caller::of(&app, &parts)?.owners();
+    let owners = Caller::of(&app, &parts).await?.owners();
     let listing = app.db.owned(&owners, &query.page, OffsetDateTime::now_utc()).await?;
     Ok(query.answer(listing, MediaJson::from))
 }
@@ -42,7 +42,7 @@ pub async fn list(State(app): AppState, query: PageQuery, parts: Parts) -> Resul
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
 pub async fn get(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -> Result<Json<MediaJson>, ApiError> {
-    let caller = Caller::of(&app, &parts)?;
+    let caller = Caller::of(&app, &parts).await?;
     Ok(Json(owned(&app, muid, &caller).await?.into()))
 }
 
@@ -57,7 +57,7 @@ pub async fn get(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -
     )),
     responses(
         (status = 200, body = MediaJson),
-        (status = 413, body = Problem, content_type = "application/problem+json", description = "`too_large`"),
+        (status = 413, body = Problem, content_type = "application/problem+json", description = "`body_too_large`"),
         (status = 415, body = Problem, content_type = "application/problem+json", description = "`unsupported_media_type`"),
         (status = 422, body = Problem, content_type = "application/problem+json", description = "`invalid_field`, `malformed_change`"),
         FileErrors,
@@ -72,7 +72,7 @@ pub async fn put(
     request: Request,
 ) -> Result<Json<MediaJson>, ApiError> {
     let (parts, body) = request.into_parts();
-    let caller = Caller::writing(&app, &parts)?;
+    let caller = Caller::writing(&app, &parts).await?;
     let owner = owned(&app, muid, &caller).await?.owner;
     let change = change::read(&parts.headers, body).await?;
     let changed = app.db.change_media(muid, &owner, &change, OffsetDateTime::now_utc()).await?;
@@ -88,7 +88,7 @@ pub async fn put(
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
 pub async fn delete(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -> Result<StatusCode, ApiError> {
-    let caller = Caller::writing(&app, &parts)?;
+    let caller = Caller::writing(&app, &parts).await?;
     let owner = owned(&app, muid, &caller).await?.owner;
     if !app.db.delete_media(muid, &owner).await? {
         return Err(ApiError::NoSuchFile);

@@ -34,7 +34,7 @@ pub struct Sale {
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
 pub async fn put(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -> Result<Json<Sale>, ApiError> {
-    let caller = Caller::writing(&app, &parts)?;
+    let caller = Caller::writing(&app, &parts).await?;
     let owner = owned(&app, muid, &caller).await?.owner;
     let sold = app.db.purchase(muid, &owner, OffsetDateTime::now_utc()).await?.ok_or(ApiError::NoSuchFile)?;
     Ok(Json(Sale { muid: sold.muid, price: sold.price_sat, ttl: sold.ttl_secs }))

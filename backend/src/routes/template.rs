@@ -34,7 +34,7 @@ use crate::{
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
 pub async fn list(State(app): AppState, query: PageQuery, parts: Parts) -> Result<Response, ApiError> {
-    Caller::of(&app, &parts)?;
+    Caller::of(&app, &parts).await?;
     let listing = app.db.templates(&query.page, OffsetDateTime::now_utc()).await?;
     Ok(query.answer(listing, |media| MediaJson::from(media).without_stats()))
 }
@@ -53,7 +53,7 @@ pub async fn get(
     VariantQuery(variant): VariantQuery,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    Caller::of(&app, &parts)?;
+    Caller::of(&app, &parts).await?;
     let now = OffsetDateTime::now_utc();
     let media = live(app.db.template(muid, now).await?.ok_or(ApiError::NoSuchFile)?, now)?;
     download::respond(&app, &media, variant, CachePolicy::Private, &parts.method, &parts.headers).await

@@ -39,7 +39,7 @@ pub(crate) fn bytes(len: usize) -> Vec<u8> {
 
 /// Stores `content` under `key`, in pieces.
 pub(crate) async fn put(store: &dyn BlobStore, key: &StoreKey, content: &[u8]) {
-    let mut writer = store.create(key).await.unwrap();
+    let mut writer = store.create(key, content.len() as u64).await.unwrap();
     for piece in content.chunks(100_000) {
         writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
     }
@@ -79,7 +79,7 @@ pub(crate) async fn gives_any_range(store: &dyn BlobStore) {
 pub(crate) async fn a_taken_key_is_an_error(store: &dyn BlobStore) {
     let key = StoreKey::random();
     put(store, &key, b"first").await;
-    let second = match store.create(&key).await {
+    let second = match store.create(&key, 6).await {
         Ok(mut writer) => {
             let written = writer.write(Bytes::from_static(b"second")).await;
             written.and(writer.finish().await)
@@ -118,7 +118,7 @@ pub(crate) async fn deletes_one_copy(store: &dyn BlobStore) {
 
 pub(crate) async fn deletes_a_half_written_copy(store: &dyn BlobStore) {
     let key = StoreKey::random();
-    let mut writer = store.create(&key).await.unwrap();
+    let mut writer = store.create(&key, 1_000_000).await.unwrap();
     for _ in 0..3 {
         writer.write(bytes(300_000).into()).await.unwrap();
     }

@@ -63,7 +63,7 @@ impl BlobStore for LocalStore {
         StoreKind::Local
     }
 
-    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+    async fn create(&self, key: &StoreKey, _longest: u64) -> Result<Box<dyn BlobWriter>, StoreError> {
         let path = self.path(key);
         let file = blocking(move || create_new(&path)).await.map_err(|error| match error {
             StoreError::Io(error) if error.kind() == io::ErrorKind::AlreadyExists => StoreError::Taken,
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path().join("a/b")).unwrap().count(), 0);
         std::fs::remove_dir_all(folder.path().join("a")).unwrap();
         assert!(matches!(store.check().await, Err(StoreError::Io(_))));
-        assert!(matches!(store.create(&StoreKey::random()).await, Err(StoreError::Io(_))));
+        assert!(matches!(store.create(&StoreKey::random(), 1).await, Err(StoreError::Io(_))));
     }
 
     #[tokio::test]
@@ -360,7 +360,7 @@ mod tests {
         for len in [BLOCK_LEN - 1, BLOCK_LEN, direct, direct + 1, direct + BLOCK_LEN, direct + 2 * BLOCK_LEN + 4_097] {
             for piece in [65_568, BLOCK_LEN + 512] {
                 let key = StoreKey::random();
-                let mut writer = store.create(&key).await.unwrap();
+                let mut writer = store.create(&key, len as u64).await.unwrap();
                 for piece in bytes[..len].chunks(piece) {
                     writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
                 }
@@ -368,6 +368,23 @@ mod tests {
                 assert!(std::fs::read(store.path(&key)).unwrap() == bytes[..len], "{len} in pieces of {piece}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_go_past_the_page_cache_goes_through_it() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("a");
+        let bytes: Vec<u8> = (0..DIRECT_FROM as usize + 5 * BLOCK_LEN + 7).map(|at| (at / 3) as u8).collect();
+        let mut output = Output::new(create_new(&path).unwrap());
+        let (first, rest) = bytes.split_at(DIRECT_FROM as usize + 2 * BLOCK_LEN);
+        output.write(first).unwrap();
+        assert_eq!(output.caching, Caching::Not, "the file system of the tests can");
+        // What is not aligned the kernel refuses.
+        output.start += 1;
+        output.write(rest).unwrap();
+        assert_eq!(output.caching, Caching::Always);
+        output.finish().unwrap();
+        assert!(std::fs::read(&path).unwrap() == bytes);
     }
 
     #[tokio::test]

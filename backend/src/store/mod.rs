@@ -26,8 +26,9 @@ pub trait BlobStore: Send + Sync {
     /// Which kind of store this is, as rows name it.
     fn kind(&self) -> StoreKind;
 
-    /// Starts a new copy. A key that is taken is an error.
-    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError>;
+    /// Starts a new copy, of at most `longest` bytes: a store may lay out its memory by that, and fail where more come.
+    /// A key that is taken is an error.
+    async fn create(&self, key: &StoreKey, longest: u64) -> Result<Box<dyn BlobWriter>, StoreError>;
 
     /// The length of a copy in bytes; none if there is no such copy.
     async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError>;

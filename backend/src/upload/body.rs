@@ -75,6 +75,11 @@ impl BodyBytes {
         }
     }
 
+    /// How many bytes it said there are.
+    pub(super) fn declared(&self) -> Option<u64> {
+        self.declared
+    }
+
     /// Where the reader counts the file's bytes.
     pub(super) fn file_bytes(&self) -> FileBytes {
         self.of_file.clone()

@@ -5,7 +5,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -59,13 +62,24 @@ impl DrainLimits {
 #[derive(Debug, Clone)]
 pub struct Drains {
     limits: DrainLimits,
+    /// Of one body; it can change.
+    max_bytes: Arc<AtomicU64>,
     free: Arc<Semaphore>,
 }
 
 impl Drains {
     /// The drains of one server; clones share `limits.at_once`.
     pub fn new(limits: DrainLimits) -> Self {
-        Self { limits, free: Arc::new(Semaphore::new(limits.at_once)) }
+        Self { limits, max_bytes: Arc::new(limits.max_bytes.into()), free: Arc::new(Semaphore::new(limits.at_once)) }
+    }
+
+    fn limits(&self) -> DrainLimits {
+        DrainLimits { max_bytes: self.max_bytes.load(Ordering::Relaxed), ..self.limits }
+    }
+
+    /// For bodies that are read on from now on, the bounds of a server whose largest upload has `max_upload_bytes`.
+    pub fn configure(&self, max_upload_bytes: u64) {
+        self.max_bytes.store(drain_bytes(max_upload_bytes), Ordering::Relaxed);
     }
 }
 
@@ -122,7 +136,8 @@ impl Drop for Drained {
         let (Ok(runtime), Ok(turn)) = (Handle::try_current(), Arc::clone(&self.drains.free).try_acquire_owned()) else {
             return;
         };
-        runtime.spawn(drain(body, self.drains.limits, self.max_idle, self.answered.clone(), turn));
+        let limits = self.drains.limits();
+        runtime.spawn(drain(body, limits, self.max_idle, self.answered.clone(), turn));
     }
 }
 

@@ -5,6 +5,7 @@ use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
     db::{BeginError, CommitError, DbError, OverQuota, RetryError},
+    disk::NoRoom,
     pictures::PictureError,
     store::StoreError,
 };
@@ -80,6 +81,9 @@ pub enum UploadError {
     /// It had to be a picture, and is none that can be measured.
     #[error(transparent)]
     Picture(#[from] PictureError),
+    /// The disk has no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,6 +114,7 @@ impl UploadError {
             Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "over_quota"),
             Self::Picture(error) => (error.status(), error.code()),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
+            Self::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
             Self::Store(error) if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"),
             Self::Store(error) if error.is_away() => (StatusCode::SERVICE_UNAVAILABLE, "store_away"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
@@ -138,9 +143,9 @@ impl UploadError {
         }
     }
 
-    /// Whether it is our fault, and so belongs in the log.
+    /// Whether it is our fault, and so belongs in the log. That the database is away stands there already.
     pub(super) fn is_internal(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Db(_) | Self::Interrupted)
+        matches!(self, Self::Store(_) | Self::Db(_) | Self::Interrupted) && !matches!(self, Self::Db(DbError::Away))
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use self::{body::BodyBytes, pipeline::Pipeline};
 pub use self::{error::UploadError, fields::read_change};
@@ -37,6 +38,7 @@ use crate::{
         BeginError, CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload,
         Owner, PaidUse, Quota, Sealing, Variant,
     },
+    disk::{DiskGuard, Room},
     legacy, pictures,
     store::{BlobStore, StoreKey},
     sweeper,
@@ -78,6 +80,7 @@ pub struct Uploads {
     store: Arc<dyn BlobStore>,
     sealing_key: Option<SealingKey>,
     quota: Quota,
+    disk: Arc<DiskGuard>,
     lease: Duration,
     running: TaskTracker,
     /// One at a time: many that look for the same rows would only do the same work.
@@ -88,13 +91,28 @@ impl Uploads {
     /// Receives uploads into `store`, sealed if there is a key.
     pub fn new(db: Arc<dyn Database>, store: Arc<dyn BlobStore>, sealing_key: Option<SealingKey>) -> Self {
         let running = TaskTracker::new();
-        Self { db, store, sealing_key, quota: Quota::default(), lease: LEASE, running, sweeping: Mutex::new(()) }
+        Self {
+            db,
+            store,
+            sealing_key,
+            quota: Quota::default(),
+            disk: Arc::new(DiskGuard::none()),
+            lease: LEASE,
+            running,
+            sweeping: Mutex::new(()),
+        }
     }
 
     /// The same, where no owner may have more than `quota`.
     #[must_use]
     pub fn with_quota(self, quota: Quota) -> Self {
         Self { quota, ..self }
+    }
+
+    /// The same, where `disk` keeps room.
+    #[must_use]
+    pub fn with_disk(self, disk: DiskGuard) -> Self {
+        Self { disk: Arc::new(disk), ..self }
     }
 
     /// Receives one upload: `body` is a form with this content type. When it returns `Ok` the file is stored, durably;
@@ -112,9 +130,11 @@ impl Uploads {
             return Err(UploadError::TooLarge { limit_bytes: order.max_upload_bytes });
         }
         self.check_quota(&order.owner, body.size_hint().exact()).await?;
+        let room = self.disk.room(body.size_hint().exact()).await?;
         let (answer, answered) = oneshot::channel();
         let uploads = Arc::clone(self);
-        self.running.spawn(async move { uploads.run(order, boundary, body, answer).await });
+        // With the id of its request in what it logs.
+        self.running.spawn(async move { uploads.run(order, boundary, body, room, answer).await }.in_current_span());
         answered.await.unwrap_or(Err(UploadError::Interrupted))
     }
 
@@ -145,7 +165,7 @@ impl Uploads {
         let upload = self.new_upload(None);
         let content = self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await?;
         let storing = async {
-            let mut pipeline = self.pipeline(&upload);
+            let mut pipeline = self.pipeline(&upload, picture.len() as u64);
             pipeline.write(picture).await?;
             let finished = FinishedVariant { content, muid, variant, size: pipeline.finish().await?.size };
             match self.db.commit_variant(&finished, &*self.store).await {
@@ -179,6 +199,7 @@ impl Uploads {
         order: UploadOrder,
         boundary: String,
         body: Body,
+        room: Room,
         answer: oneshot::Sender<Result<Media, UploadError>>,
     ) {
         let answer = |result: Result<Media, UploadError>| {
@@ -194,6 +215,7 @@ impl Uploads {
         let content = match self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await {
             Ok(content) => content,
             Err(BeginError::UsedUp) if let Some(paid) = &order.paid => {
+                drop(room);
                 return answer(self.compare(&order, paid, boundary, body).await);
             }
             Err(error) => return answer(Err(error.into())),
@@ -201,7 +223,7 @@ impl Uploads {
         let lease_lost = CancellationToken::new();
         let committing = async {
             let body = BodyBytes::new(body, lease_lost.clone());
-            let finished = self.store_copy(content, &upload, order, boundary, body).await?;
+            let finished = self.store_copy(content, &upload, order, boundary, body, room).await?;
             // A copy that sphinx-meme left stays, if it is good.
             let key = self.sealing_key.as_ref();
             if let Err(error) = legacy::adopt_copy_of(&*self.db, &*self.store, key, finished.muid).await {
@@ -249,12 +271,12 @@ impl Uploads {
         }
     }
 
-    fn pipeline(&self, upload: &NewUpload) -> Pipeline {
+    fn pipeline(&self, upload: &NewUpload, longest: u64) -> Pipeline {
         let data_key = match (&self.sealing_key, &upload.sealing) {
             (Some(key), Some(sealing)) => Some(DataKey::derive(key.master.expose(), &sealing.nonce)),
             _ => None,
         };
-        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key)
+        Pipeline::new(Arc::clone(&self.store), upload.store_key.clone(), data_key, longest)
     }
 
     /// Reads the form and stores its file.
@@ -265,9 +287,11 @@ impl Uploads {
         order: UploadOrder,
         boundary: String,
         body: BodyBytes,
+        room: Room,
     ) -> Result<FinishedUpload, UploadError> {
         let head_len = if order.template { PICTURE_HEAD_LEN } else { 0 };
-        let mut pipeline = self.pipeline(upload);
+        let longest = body.declared().unwrap_or(u64::MAX).min(order.max_upload_bytes);
+        let mut pipeline = self.pipeline(upload, longest).within(room);
         let form = form::read(body, boundary, order.max_upload_bytes, head_len, &mut pipeline).await?;
         let dimensions = if order.template { Some(pictures::dimensions(&form.head)?) } else { None };
         let stored = pipeline.finish().await?;

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use bytes::BytesMut;
 use sluice_common::{
-    dare::{DataKey, MAX_PLAIN_LEN, Sealer},
+    dare::{DataKey, MAX_PLAIN_LEN, Sealer, sealed_len},
     muid::{Hasher, Muid},
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::UploadError;
-use crate::store::{BlobStore, BlobWriter, StoreKey};
+use crate::{
+    disk::Room,
+    store::{BlobStore, BlobWriter, StoreKey},
+};
 
 /// What is hashed, sealed and written at a time: four packages of a sealed file.
 const BATCH_LEN: usize = 256 * 1024;
@@ -28,6 +31,7 @@ pub(super) struct Pipeline {
     sealer: Option<Sealer>,
     batch: BytesMut,
     size: u64,
+    room: Option<Room>,
 }
 
 /// A whole copy.
@@ -39,25 +43,42 @@ pub(super) struct Stored {
 }
 
 impl Pipeline {
-    /// Puts a file into `store` under `key`, sealed under `sealing_key` if there is one.
-    pub(super) fn new(store: Arc<dyn BlobStore>, key: StoreKey, sealing_key: Option<DataKey>) -> Self {
+    /// Puts a file of at most `longest` bytes into `store` under `key`, sealed under `sealing_key` if there is one.
+    pub(super) fn new(store: Arc<dyn BlobStore>, key: StoreKey, sealing_key: Option<DataKey>, longest: u64) -> Self {
+        let longest = if sealing_key.is_some() { sealed_len(longest) } else { longest };
         Self {
-            target: Some(Target { store, key, writer: None }),
+            target: Some(Target { store, key, longest, writer: None }),
             hashing: Hashing::Idle(Hasher::new()),
             sealer: sealing_key.as_ref().map(Sealer::new),
             batch: BytesMut::new(),
             size: 0,
+            room: None,
         }
     }
 
     /// Only says what a file is, and writes it nowhere.
     pub(super) fn only_hashing() -> Self {
-        Self { target: None, hashing: Hashing::Idle(Hasher::new()), sealer: None, batch: BytesMut::new(), size: 0 }
+        Self {
+            target: None,
+            hashing: Hashing::Idle(Hasher::new()),
+            sealer: None,
+            batch: BytesMut::new(),
+            size: 0,
+            room: None,
+        }
+    }
+
+    /// The same within this room on the disk.
+    pub(super) fn within(self, room: Room) -> Self {
+        Self { room: Some(room), ..self }
     }
 
     /// Takes the next bytes.
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), UploadError> {
         self.size += bytes.len() as u64;
+        if let Some(room) = &mut self.room {
+            room.wrote(bytes.len() as u64).await?;
+        }
         while self.batch.len() + bytes.len() >= BATCH_LEN {
             let (now, later) = bytes.split_at(BATCH_LEN - self.batch.len());
             bytes = later;
@@ -108,6 +129,7 @@ fn seal(sealer: &mut Sealer, plain: &[u8], sealed: &mut Vec<u8>) -> Result<(), U
 struct Target {
     store: Arc<dyn BlobStore>,
     key: StoreKey,
+    longest: u64,
     writer: Option<Box<dyn BlobWriter>>,
 }
 
@@ -115,7 +137,7 @@ impl Target {
     async fn write(&mut self, bytes: Bytes) -> Result<(), UploadError> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            none => none.insert(self.store.create(&self.key).await?),
+            none => none.insert(self.store.create(&self.key, self.longest).await?),
         };
         Ok(writer.write(bytes).await?)
     }
@@ -123,7 +145,7 @@ impl Target {
     async fn finish(self, last: Bytes) -> Result<(), UploadError> {
         let mut writer = match self.writer {
             Some(writer) => writer,
-            None => self.store.create(&self.key).await?,
+            None => self.store.create(&self.key, self.longest).await?,
         };
         writer.write(last).await?;
         Ok(writer.finish().await?)

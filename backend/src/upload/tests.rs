@@ -7,10 +7,19 @@ mod s3;
 mod survived;
 mod trouble;
 
-use sluice_common::{dare::Opener, limits::MAX_FORM_OVERHEAD_BYTES, muid::Muid};
+use std::mem;
+
+use sluice_common::{
+    dare::{self, Opener},
+    limits::MAX_FORM_OVERHEAD_BYTES,
+    muid::Muid,
+};
 use time::OffsetDateTime;
 
-use self::rig::{Rig, file_form, form, owner};
+use self::{
+    rig::{Rig, file_form, form, owner},
+    trouble::{Step, Stepped},
+};
 use super::*;
 use crate::store::contract::bytes;
 
@@ -194,4 +203,28 @@ async fn of_a_hundred_at_once_a_single_use_token_stores_one() {
     rig.has_only(1).await;
     let again = rig.upload(UploadOrder { paid: Some(paid), ..rig::order() }, file_form(b"again")).await;
     assert!(matches!(again, Err(UploadError::UsedUp)), "{again:?}");
+}
+
+#[tokio::test]
+async fn the_store_hears_how_long_a_copy_can_be() {
+    let said = Arc::new(std::sync::Mutex::new(Vec::new()));
+    for (sealing_key, longest) in [(None, 100 << 30), (Some(rig::sealing_key()), dare::sealed_len(100 << 30))] {
+        let heard = Arc::clone(&said);
+        let ask = move |step| {
+            if let Step::Create(longest) = step {
+                heard.lock().unwrap().push(longest);
+            }
+            std::future::ready(Ok(()))
+        };
+        let is_sealed = sealing_key.is_some();
+        let rig = Rig::build(|db, inner| Uploads::new(db, Arc::new(Stepped { inner, ask }), sealing_key)).await;
+        let order = UploadOrder { max_upload_bytes: 100 << 30, ..rig::order() };
+        let form = file_form(&bytes(1_000_000));
+        let declared = form.len() as u64;
+        rig.upload(order.clone(), form.clone()).await.unwrap();
+        let undeclared = Body::from_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(form))]));
+        rig.uploads.receive(order, Some(rig::CONTENT_TYPE), undeclared).await.unwrap();
+        let declared = if is_sealed { dare::sealed_len(declared) } else { declared };
+        assert_eq!(mem::take(&mut *said.lock().unwrap()), [declared, longest]);
+    }
 }

@@ -1,5 +1,6 @@
 //! Changing, deleting and selling files: `PUT` and `DELETE /mymedia/{muid}`, `PUT /purchase/{muid}`.
 
+use axum::body::Body;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -73,8 +74,21 @@ async fn what_cannot_be_changed_changes_nothing() {
             let request = put(&path).bearer(&jwt).header("content-type", content_type).body("{}".into());
             assert_problem(&server.send(request).await, 415, "unsupported_media_type");
         }
-        let long = json!({"description": "d".repeat(200_000)});
-        assert_problem(&server.send(put(&path).bearer(&jwt).json(&long)).await, 413, "too_large");
+        let long = "d".repeat(200_000);
+        for request in [
+            put(&path).bearer(&jwt).json(&json!({"description": long})),
+            put(&path).bearer(&jwt).fields(&[("description", &long)]),
+        ] {
+            let answer = server.send(request).await;
+            assert_problem(&answer, 413, "body_too_large");
+            let problem = answer.json();
+            assert_eq!(problem["limit_bytes"], 131_072);
+            assert!(problem["detail"].as_str().unwrap().starts_with("the body is longer than"), "{problem}");
+        }
+        let broken =
+            futures_util::stream::iter([Ok("{"), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))]);
+        let broken = put(&path).bearer(&jwt).header("content-type", "application/json").body(Body::from_stream(broken));
+        assert_problem(&server.send(broken).await, 400, "incomplete_body");
         assert_eq!(mine(&server, 1, &muid).await, before);
     }
 }

@@ -74,7 +74,9 @@ async fn no_secret_is_logged() {
         ("GET /largefile", format!("Authorization: LSAT {macaroon}x:{preimage}\r\n"), "", 401),
     ] {
         let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
-        let request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}");
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-Id: test-{status}\r\n{headers}\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -85,6 +87,7 @@ async fn no_secret_is_logged() {
 
     let text = log.text();
     assert!(text.contains("/file/{name}") && text.contains("status=402"), "requests are logged: {text}");
+    assert!(text.lines().any(|line| line.contains("request_id=test-402") && line.contains("status=402")), "{text}");
     let signature = jwt.rsplit('.').next().unwrap();
     for secret in [signature, &jwt, &macaroon, &preimage, "secretsignature", "secretname", muid] {
         assert!(!text.contains(secret), "{secret} in {text}");

@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
+use image::ImageFormat;
 use sluice_backend::{
     config::{BackendConfig, StoreConfig},
+    db::Variant,
     server::{Server as Served, StartError},
     store::{S3Config, S3Credentials, S3Timeouts},
 };
@@ -20,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     s3_peer::{self, Call, Fate, S3Peer},
     server::{start, stop},
-    support::{Server, assert_problem, bytes, config, get, post},
+    support::{Server, assert_problem, bytes, config, delete, eventually, get, post},
+    thumbnails::{picture, upload},
 };
 
 fn in_s3(endpoint: String, seal: bool) -> impl FnOnce(&mut BackendConfig) {
@@ -69,6 +72,46 @@ async fn files_lie_open_in_the_bucket_unless_they_are_to_be_sealed() {
         let part = server.send(get(&format!("/public/{muid}")).header("range", "bytes=70000-199999").empty()).await;
         assert_eq!(part.status, 206);
         assert!(part.bytes() == &file[70_000..200_000]);
+    }
+}
+
+#[tokio::test]
+async fn thumbnails_are_made_kept_and_removed_beside_their_file() {
+    for seal in [false, true] {
+        let peer = S3Peer::start().await;
+        let server = Server::with(in_s3(peer.endpoint(), seal)).await;
+        let file = picture(500, 300, ImageFormat::Png);
+        let muid = upload(&server, "/public", "cat.png", "image/png", &file).await;
+        let objects = async || {
+            server.app.uploads.wait().await;
+            peer.objects()
+        };
+        for (number, (size, variant, side)) in
+            [("thumb", Variant::Thumb, 60), ("medium", Variant::Medium, 400)].into_iter().enumerate()
+        {
+            let path = format!("/public/{muid}?{size}=true");
+            let made = server.get(&path).await;
+            assert_eq!((made.status.as_u16(), made.header("content-type")), (200, "image/png"), "{seal} {size}");
+            let small = image::load_from_memory_with_format(made.bytes(), ImageFormat::Png).unwrap();
+            assert_eq!((small.width(), small.height()), (side, side));
+            assert_eq!(objects().await.len(), number + 2);
+            let kept = server.app.db.content(muid.parse().unwrap(), variant).await.unwrap().unwrap();
+            assert_eq!(kept.sealing.is_some(), seal);
+            assert_eq!(holds(&peer, made.bytes()), !seal, "{size}");
+
+            // The next comes from the bucket, where nothing new is put.
+            let gets = peer.count(Call::Get);
+            assert_eq!(server.get(&path).await.bytes(), made.bytes());
+            assert_eq!((peer.count(Call::Get), objects().await.len()), (gets + 1, number + 2));
+            // One that is lost is made again.
+            std::fs::remove_file(peer.object(kept.store_key.as_str())).unwrap();
+            assert_eq!(server.get(&path).await.bytes(), made.bytes());
+            assert_eq!(objects().await.len(), number + 2);
+        }
+        assert_eq!(server.get(&format!("/public/{muid}")).await.bytes(), file);
+        let answer = server.send(delete(&format!("/mymedia/{muid}")).bearer(&server.login(1)).empty()).await;
+        assert_eq!(answer.status, 204);
+        eventually(async || objects().await.is_empty()).await;
     }
 }
 

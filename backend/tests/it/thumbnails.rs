@@ -17,7 +17,7 @@ pub fn picture(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
     file.into_inner()
 }
 
-async fn upload(server: &Server, path: &str, filename: &str, mime: &str, file: &[u8]) -> String {
+pub async fn upload(server: &Server, path: &str, filename: &str, mime: &str, file: &[u8]) -> String {
     let answer = server.send(post(path).bearer(&server.login(1)).picture(&[], filename, mime, file)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["muid"].as_str().unwrap().to_owned()

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Parts, S3Settings, ServiceSettings, Settings, StorageMode, settings::BackendSettings};
+use super::{GatewaySettings, Parts, S3Settings, ServiceSettings, Settings, StorageMode, settings::BackendSettings};
 
 /// Settings that are each well formed and yet cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,14 +67,23 @@ pub enum Invalid {
     #[error("[backend] host (HOST): \"{0}\" is not a host name in ASCII")]
     Host(String),
     /// No port that clients could know.
-    #[error("[gateway] listen: port 0 would be another one each time")]
-    NoPort,
+    #[error("[gateway] {0}: port 0 would be another one each time")]
+    NoPort(&'static str),
+    /// A part of what TLS needs.
+    #[error("[gateway] tls_listen, tls_certificate and tls_key need each other")]
+    Tls,
+    /// Clients would be sent to where nobody is.
+    #[error("[gateway] https_port needs tls_listen")]
+    HttpsPort,
     /// Nobody could pay for an upload.
     #[error("no [[service]] protects \"POST /largefile\": the backend would know no token")]
     NoPaidUpload,
     /// A flag for the only service, where there is not just one.
     #[error("--price-sat and --max-mb are for one [[service]], but there are {0}")]
     WhichService(usize),
+    /// Neither of two ways to count what is for nothing, or both.
+    #[error("service `{0}`: freebies: say either requests or mb")]
+    Freebies(String),
     /// Neither of two ways to say what costs, or both.
     #[error("service `{0}`: say either protect or free")]
     ProtectOrFree(String),
@@ -140,6 +149,7 @@ pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
     if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Invalid::Host(host));
     }
+    settings.gateway.check_tls()?;
     check_addresses(settings, parts)?;
     settings.template_uploaders()?;
     check_podcast_index(&settings.backend)?;
@@ -190,10 +200,12 @@ fn check_s3(s3: &S3Settings) -> Result<(), Invalid> {
 
 fn check_addresses(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
     if parts.has_gateway() && settings.gateway.listen.port() == 0 {
-        return Err(Invalid::NoPort);
+        return Err(Invalid::NoPort("listen"));
     }
-    let gateway = [("the gateway", settings.gateway.listen), ("its admin address", settings.gateway.admin_listen)];
-    let gateway = gateway.into_iter().filter(|_| parts.has_gateway());
+    let GatewaySettings { listen, admin_listen, tls_listen, .. } = settings.gateway;
+    let tls = tls_listen.map(|address| ("its TLS address", address));
+    let gateway = [("the gateway", listen), ("its admin address", admin_listen)];
+    let gateway = gateway.into_iter().chain(tls).filter(|_| parts.has_gateway());
     if settings.lightning.is_wallet()
         && !settings.lightning.allow_test_wallet
         && let Some((who, address)) = gateway.clone().find(|(_, address)| !address.ip().is_loopback())

@@ -190,22 +190,26 @@ enum MasterKeysError {
     /// No key between two commas.
     #[error("expected KEY[@TIME],…: a key is missing")]
     NoKey,
-    /// What follows `@` is no time.
-    #[error("expected KEY[@TIME],… with times as 2026-01-01T00:00:00Z")]
+    /// What follows `@` is neither a time nor `retired`.
+    #[error("expected KEY[@TIME],… or KEY@retired with times as 2026-01-01T00:00:00Z")]
     NoTime,
 }
 
-/// Reads `KEY[@TIME],…`: each key as in the file, and from when on it makes tokens (RFC 3339; always, if not said).
+/// Reads `KEY[@TIME],…`: each key as in the file, and from when on it makes tokens (RFC 3339; always, if not said), or
+/// `KEY@retired`.
 fn master_keys(text: &str) -> Result<Vec<MasterKeySettings>, MasterKeysError> {
     let key = |item: &str| {
-        let (key, mints_from) = match item.trim().rsplit_once('@') {
-            None => (item.trim(), OffsetDateTime::UNIX_EPOCH),
-            Some((key, time)) => (key, OffsetDateTime::parse(time, &Rfc3339).map_err(|_| MasterKeysError::NoTime)?),
+        let (key, mints_from, retired) = match item.trim().rsplit_once('@') {
+            None => (item.trim(), OffsetDateTime::UNIX_EPOCH, false),
+            Some((key, "retired")) => (key, OffsetDateTime::UNIX_EPOCH, true),
+            Some((key, time)) => {
+                (key, OffsetDateTime::parse(time, &Rfc3339).map_err(|_| MasterKeysError::NoTime)?, false)
+            }
         };
         if key.is_empty() {
             return Err(MasterKeysError::NoKey);
         }
-        Ok(MasterKeySettings { key: key.into(), mints_from })
+        Ok(MasterKeySettings { key: key.into(), mints_from, retired })
     };
     text.split(',').map(key).collect()
 }

@@ -12,6 +12,7 @@ mod services;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::{
@@ -25,12 +26,15 @@ use std::{
 pub use self::{
     check::Invalid,
     lightning::{LightningKind, LightningSettings},
-    limit_settings::{LimitSettings, RateLimitSettings},
+    limit_settings::{FreebieSettings, LimitSettings, RateLimitSettings},
     s3::S3Settings,
     service_settings::{
         Addresses, Fallback, HeaderSource, PriceSettings, RewriteSettings, ServiceSettings, StepSettings,
     },
-    settings::{BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, Settings, StorageMode},
+    settings::{
+        BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, Settings, StorageMode,
+        reachable,
+    },
     values::{DatabaseUrl, DatabaseUrlError, KeySource},
 };
 use crate::logging::LogLevel;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sluice_common::secret::Secret;
 
 use super::{
-    RateLimitSettings,
+    FreebieSettings, RateLimitSettings,
     settings::{YEAR_SECS, positive},
 };
 
@@ -84,9 +84,15 @@ pub struct ServiceSettings {
     /// Headers that the upstream sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, HeaderSource>,
+    /// Whether it only says what it would do.
+    #[serde(default)]
+    pub dry_run: bool,
     /// How fast its requests may come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimitSettings>,
+    /// What one network of clients gets of it without paying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freebies: Option<FreebieSettings>,
     /// Further conditions of its tokens, with their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub constraints: BTreeMap<String, String>,
@@ -265,7 +271,9 @@ impl ServiceSettings {
             price: None,
             rewrite: None,
             headers: BTreeMap::new(),
+            dry_run: false,
             rate_limits: Vec::new(),
+            freebies: None,
             constraints: BTreeMap::new(),
         }
     }

@@ -5,8 +5,8 @@ use std::{fs, str::FromStr, time::Duration};
 use http::Method;
 use sluice_common::{l402::ServiceTerms, limits::FORM_ALLOWANCE_BYTES, secret::Secret};
 use sluice_gateway::config::{
-    Access, ConfigError, HealthCheck, Offer, Price, PricerConfig, Protocol, Rewrite, Rule, Scope, ServiceConfig, Step,
-    UpstreamConfig, UpstreamError, check_offers,
+    Access, ConfigError, HealthCheck, Offer, Price, PricerConfig, Protocol, RequestPattern, Rewrite, Rule, Scope,
+    ServiceConfig, Step, UpstreamConfig, UpstreamError, check_offers,
 };
 
 use super::{
@@ -16,6 +16,9 @@ use super::{
 
 /// What the media server sells.
 const PAID_UPLOAD: (Method, &str) = (Method::POST, "/largefile");
+
+/// What the media server takes for nothing.
+const FREE_UPLOADS: [&str; 4] = ["/file", "/upload", "/public", "/template"];
 
 /// How long a pricer may take, if it is not said.
 const PRICER_TIMEOUT_MS: u64 = 2_000;
@@ -113,14 +116,31 @@ impl Settings {
         let access = Access { rule, auth_only: parsed(service, &service.auth_only)? };
         let whose = |error| Invalid::InService { service: service.name.clone(), error };
         let rate_limits = service.rate_limits.iter().map(RateLimitSettings::rule).collect::<Result<_, _>>();
+        let not_one = || Invalid::Freebies(service.name.clone());
+        let freebies = service.freebies.as_ref().map(|freebies| freebies.freebies().ok_or_else(not_one));
         Ok(Offer {
             terms,
             scope,
             access,
             price,
             forward_credential: self.forwards_credential(service),
+            dry_run: service.dry_run,
             rate_limits: rate_limits.map_err(whose)?,
+            free_uploads: self.free_uploads(service)?,
+            freebies: freebies.transpose()?,
         })
+    }
+
+    /// The uploads that the media server takes for nothing, as clients of `service` name them.
+    fn free_uploads(&self, service: &ServiceSettings) -> Result<Vec<RequestPattern>, Invalid> {
+        if !self.forwards_credential(service) && service.upstream.is_some() {
+            return Ok(Vec::new());
+        }
+        let rewrite = rewrite(service).map_err(|error| upstream_error(service, error))?;
+        let before =
+            |path: &str| rewrite.as_ref().and_then(|rewrite| rewrite.undo(path)).unwrap_or_else(|| path.into());
+        let paths = FREE_UPLOADS.map(|path| format!("POST {}", before(path)));
+        parsed(service, &paths)
     }
 
     fn upstream_config(&self, service: &ServiceSettings, files: Files) -> Result<UpstreamConfig, Invalid> {

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroU64},
+    num::{NonZeroU16, NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -49,6 +49,8 @@ const fn positive_u32(value: u32) -> NonZeroU32 {
 pub struct Settings {
     /// Where databases, files and keys are unless a setting says otherwise.
     pub data_dir: PathBuf,
+    /// How long a stop waits for requests under way, for each part.
+    pub stop_timeout_secs: NonZeroU64,
     /// What is logged, and how.
     pub log: LogSettings,
     /// What makes and checks tokens; gateway and backend must have the same.
@@ -93,6 +95,9 @@ pub struct MasterKeySettings {
     /// From when on it makes tokens.
     #[serde(default = "always", with = "time::serde::rfc3339")]
     pub mints_from: OffsetDateTime,
+    /// Whether it has leaked: then it makes none, and its tokens need their payment in the ledger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
 }
 
 fn always() -> OffsetDateTime {
@@ -107,6 +112,18 @@ pub struct GatewaySettings {
     pub listen: SocketAddr,
     /// Where it listens for whoever runs it.
     pub admin_listen: SocketAddr,
+    /// Where it listens for everyone, by TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_listen: Option<SocketAddr>,
+    /// The certificate and its chain there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// To which port clients are sent that come without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub https_port: Option<NonZeroU16>,
     /// Its database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
@@ -167,6 +184,8 @@ pub struct BackendSettings {
     /// The most files of one owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_files: Option<u64>,
+    /// How many MB stay free on the disks of stored files and of SQLite databases; 0: none.
+    pub min_free_disk_mb: u64,
     /// The nodes that may add templates, as public keys in hex; any that is logged in, if it is not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_uploaders: Option<Vec<String>>,
@@ -198,6 +217,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("sluice-data"),
+            stop_timeout_secs: positive(30),
             log: LogSettings::default(),
             l402: L402Settings::default(),
             lightning: LightningSettings::default(),
@@ -214,6 +234,10 @@ impl Default for GatewaySettings {
         Self {
             listen: loopback(8081),
             admin_listen: loopback(8082),
+            tls_listen: None,
+            tls_certificate: None,
+            tls_key: None,
+            https_port: None,
             database_url: None,
             invoices_per_minute: all.per_minute,
             invoice_burst: all.burst,
@@ -259,6 +283,7 @@ impl Default for BackendSettings {
             max_free_upload_size_mb: free.max_free_upload_mb,
             quota_mb: None,
             quota_files: None,
+            min_free_disk_mb: 512,
             template_uploaders: None,
             podcast_index_url: "https://api.podcastindex.org/api/1.0".to_owned(),
             podcast_index_key: None,
@@ -282,9 +307,14 @@ impl Settings {
     /// The master keys.
     pub fn master_keys(&self) -> Vec<MasterKeySettings> {
         if self.l402.master_keys.is_empty() {
-            return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always() }];
+            return vec![MasterKeySettings { key: self.key_file("master.key"), mints_from: always(), retired: false }];
         }
         self.l402.master_keys.clone()
+    }
+
+    /// How long a stop waits for requests under way, for each part.
+    pub fn stop_timeout(&self) -> Duration {
+        Duration::from_secs(self.stop_timeout_secs.get())
     }
 
     /// The embedded wallet's key.
@@ -385,6 +415,7 @@ impl Settings {
         };
         Self {
             data_dir: self.data_dir.clone(),
+            stop_timeout_secs: self.stop_timeout_secs,
             log: self.log.clone(),
             l402: L402Settings { master_keys: self.master_keys(), ..self.l402.clone() },
             lightning: self.effective_lightning(),
@@ -404,7 +435,7 @@ impl Settings {
 }
 
 /// The address by which a server on this machine that listens on `address` is reached.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback: IpAddr = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -229,6 +229,11 @@ fn master_keys_are_a_list_with_times() {
     let file = "[l402]\nmaster_keys = [{ key = \"file:/k/a\" }, { key = \"file:/k/c\", mints_from = \"2026-01-01T00:00:00Z\" }]";
     assert_eq!(load_file(file).unwrap().master_keys(), keys);
     assert!(error_of(load_env(&[("SLUICE_MASTER_KEYS", "hunter2,")])).ends_with("a key is missing"));
+
+    let retired = load_env(&[("SLUICE_MASTER_KEYS", "file:/k/a@retired,file:/k/b")]).unwrap().master_keys();
+    assert_eq!(retired.iter().map(|key| key.retired).collect::<Vec<_>>(), [true, false]);
+    let file = "[l402]\nmaster_keys = [{ key = \"file:/k/a\", retired = true }, { key = \"file:/k/b\" }]";
+    assert_eq!(load_file(file).unwrap().master_keys(), retired);
 }
 
 #[test]
@@ -236,7 +241,7 @@ fn says_where_a_file_is_wrong() {
     for (text, error) in [
         (
             "data_dir = \"a\"\nnodes = 1",
-            "test.toml:2:1: unknown field `nodes`, expected one of `data_dir`, `log`, `l402`, `lightning`, `gateway`, `service`, `backend`",
+            "test.toml:2:1: unknown field `nodes`, expected one of `data_dir`, `stop_timeout_secs`, `log`, `l402`, `lightning`, `gateway`, `service`, `backend`",
         ),
         (
             "[gateway]\nlisten = \"8081\"",

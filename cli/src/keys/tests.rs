@@ -132,7 +132,8 @@ fn keys_given_as_text_are_taken_as_they_stand() {
     settings.backend.jwt_key = Some(KeySource::Value(Secret::new(String::new())));
     assert_eq!(jwt_key(&settings).unwrap_err().to_string(), "[backend] jwt_key (JWT_KEY): its value is empty");
 
-    let key = |text: &str| MasterKeySettings { key: text.into(), mints_from: OffsetDateTime::UNIX_EPOCH };
+    let key =
+        |text: &str| MasterKeySettings { key: text.into(), mints_from: OffsetDateTime::UNIX_EPOCH, retired: false };
     let hex = "5a".repeat(32);
     settings.l402.master_keys = vec![key(&hex), key(&hex)];
     let error = master_keys(&settings).unwrap_err().to_string();
@@ -146,7 +147,8 @@ fn keys_given_as_text_are_taken_as_they_stand() {
 fn one_master_key_must_mint_by_now() {
     let (_dir, mut settings) = first_start();
     let mints_from = OffsetDateTime::now_utc() + time::Duration::DAY;
-    settings.l402.master_keys = vec![MasterKeySettings { key: "5a".repeat(32).as_str().into(), mints_from }];
+    settings.l402.master_keys =
+        vec![MasterKeySettings { key: "5a".repeat(32).as_str().into(), mints_from, retired: false }];
     assert!(matches!(minting_master_keys(&settings), Err(KeyError::NoneMints)));
     assert!(master_keys(&settings).is_ok(), "it checks tokens already");
     settings.l402.master_keys[0].mints_from -= 2 * time::Duration::DAY;

@@ -1,13 +1,10 @@
 //! Payments as tables, CSV and JSON.
 
-use std::{
-    borrow::Cow,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use serde_json::json;
 use sluice_common::{clock::rfc3339, network::Network};
-use sluice_gateway::ledger::{Payment, Sum};
+use sluice_gateway::ledger::{CSV_HEAD, Payment, Sum, csv_field};
 
 use super::Format;
 
@@ -15,7 +12,7 @@ use super::Format;
 const NONE: &str = "-";
 
 /// A list of payments that is being written.
-pub(super) struct List<'a> {
+pub(crate) struct List<'a> {
     format: Format,
     out: &'a mut dyn Write,
     is_empty: bool,
@@ -31,9 +28,7 @@ impl<'a> List<'a> {
                 "{:<20}  {:<20}  {:>14}  {:<11}  {:<64}  SERVICE",
                 "SETTLED AT", "FIRST USED AT", "AMOUNT (SAT)", "NETWORK", "PAYMENT HASH"
             )?,
-            Format::Csv => {
-                writeln!(out, "payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node")?
-            }
+            Format::Csv => writeln!(out, "{CSV_HEAD}")?,
             Format::Json => write!(out, "[")?,
         }
         Ok(Self { format, out, is_empty: true })
@@ -54,15 +49,7 @@ impl<'a> List<'a> {
                 settled.map_or_else(|| NONE.to_owned(), |settled| sat(settled.amount_msat)),
                 network.name(),
             ),
-            Format::Csv => writeln!(
-                self.out,
-                "{payment_hash},{},{network},{token_id},{},{},{},{}",
-                csv(service),
-                settled.map(|settled| settled.amount_msat.to_string()).unwrap_or_default(),
-                settled_at.unwrap_or_default(),
-                first_used_at.unwrap_or_default(),
-                csv(settled.map_or("", |settled| &settled.node)),
-            ),
+            Format::Csv => writeln!(self.out, "{}", payment.csv()),
             Format::Json => {
                 let comma = if self.is_empty { "" } else { "," };
                 self.is_empty = false;
@@ -111,7 +98,7 @@ pub(super) fn sums_table(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
 pub(super) fn sums_csv(sums: &[Sum], out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "network,service,payments,without_amount,amount_msat")?;
     for Sum { network, service, payments, without_amount, amount_msat } in sums {
-        writeln!(out, "{network},{},{payments},{without_amount},{amount_msat}", csv(service))?;
+        writeln!(out, "{network},{},{payments},{without_amount},{amount_msat}", csv_field(service))?;
     }
     Ok(())
 }
@@ -139,13 +126,4 @@ fn sat(msat: u64) -> String {
 
 fn time(unix_secs: u64) -> String {
     rfc3339(unix_secs).unwrap_or_else(|| unix_secs.to_string())
-}
-
-/// A field of CSV: in quotes where it must be (RFC 4180 §2).
-fn csv(text: &str) -> Cow<'_, str> {
-    if text.contains([',', '"', '\r', '\n']) {
-        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
-    } else {
-        Cow::Borrowed(text)
-    }
 }

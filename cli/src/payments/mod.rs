@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use sluice_common::network::Network;
 use sluice_gateway::ledger::{Filter, LedgerDb, LedgerError};
 
+pub(crate) use self::format::List;
 use self::period::{End, Start};
 use crate::{
     config::Settings,
@@ -32,17 +33,39 @@ pub struct Selection {
     /// On this network alone: mainnet, testnet, signet, simnet, regtest or test-wallet
     #[arg(long, value_name = "NETWORK")]
     network: Option<Network>,
-    /// How they are written
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
-    format: Format,
+    /// How they are written [default: table; in `sluice admin payments` json where no terminal is]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<Format>,
     /// The sum of each service on each network in the place of its payments
     #[arg(long)]
     sum: bool,
 }
 
+impl Selection {
+    /// Which payments.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            from: self.from.map(|from| from.0),
+            before: self.to.map(|to| to.0),
+            service: self.service.clone(),
+            network: self.network,
+        }
+    }
+
+    /// How they are written, if it is said.
+    pub(crate) fn format(&self) -> Option<Format> {
+        self.format
+    }
+
+    /// Whether their sums are wanted in their place.
+    pub(crate) fn is_sum(&self) -> bool {
+        self.sum
+    }
+}
+
 /// How payments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// Columns for people
     Table,
     /// For spreadsheets: RFC 4180, with a line of names first
@@ -76,22 +99,17 @@ pub async fn run(settings: &Settings, selection: &Selection, out: &mut dyn Write
 }
 
 async fn write(ledger: &dyn LedgerDb, selection: &Selection, out: &mut dyn Write) -> Result<(), PaymentsError> {
-    let filter = Filter {
-        from: selection.from.map(|from| from.0),
-        before: selection.to.map(|to| to.0),
-        service: selection.service.clone(),
-        network: selection.network,
-    };
+    let (filter, format) = (selection.filter(), selection.format().unwrap_or(Format::Table));
     if selection.sum {
         let sums = ledger.sums(&filter).await?;
-        match selection.format {
+        match format {
             Format::Table => format::sums_table(&sums, out)?,
             Format::Csv => format::sums_csv(&sums, out)?,
             Format::Json => format::sums_json(&sums, out)?,
         }
         return Ok(out.flush()?);
     }
-    let mut list = format::List::begin(selection.format, out)?;
+    let mut list = List::begin(format, out)?;
     let mut page = ledger.payments(&filter, None).await?;
     while let Some(last) = page.last() {
         for payment in &page {

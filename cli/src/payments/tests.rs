@@ -41,7 +41,7 @@ async fn printed(ledger: &dyn LedgerDb, selection: Selection) -> String {
 }
 
 fn all(format: Format, sum: bool) -> Selection {
-    Selection { from: None, to: None, service: None, network: None, format, sum }
+    Selection { from: None, to: None, service: None, network: None, format: Some(format), sum }
 }
 
 #[tokio::test]

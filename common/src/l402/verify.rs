@@ -110,6 +110,7 @@ pub struct Token {
     credential_hash: [u8; 32],
     counters: Vec<Counter>,
     max_upload_mb: u64,
+    sold_upload_mb: u64,
     form_allowance_bytes: u64,
     path: Option<String>,
     expires_at_ms: Option<u64>,
@@ -179,6 +180,11 @@ impl Token {
         self.max_upload_mb.saturating_mul(BYTES_PER_MB).saturating_add(self.form_allowance_bytes)
     }
 
+    /// The largest file that it was sold for, in bytes: before anybody made it narrower.
+    pub fn sold_upload_bytes(&self) -> u64 {
+        self.sold_upload_mb.saturating_mul(BYTES_PER_MB).saturating_add(self.form_allowance_bytes)
+    }
+
     /// The only path that it is for, as the gateway normalises it; none: any.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
@@ -218,6 +224,7 @@ struct Reading<'a> {
     capabilities: Option<Vec<&'a str>>,
     path: Option<&'a str>,
     numbers: HashMap<&'static str, u64>,
+    sold_upload_mb: Option<u64>,
     constraints: HashMap<&'a str, &'a str>,
     counters: Vec<Counter>,
     hash: Sha256,
@@ -237,6 +244,7 @@ impl<'a> Reading<'a> {
             capabilities: None,
             path: None,
             numbers: HashMap::new(),
+            sold_upload_mb: None,
             constraints: HashMap::new(),
             counters: Vec::new(),
             hash,
@@ -275,7 +283,11 @@ impl<'a> Reading<'a> {
             Kind::Path => self.path.replace(value).is_none_or(|before| before == value),
             Kind::ValidUntil => self.lower(caveat::VALID_UNTIL_SUFFIX, value).ok_or_else(bad_value)?,
             Kind::Expiration => self.lower(EXPIRATION_MS, value).ok_or_else(bad_value)?,
-            Kind::MaxMb => self.lower(caveat::MAX_MB, value).ok_or_else(bad_value)?,
+            Kind::MaxMb => {
+                let narrower = self.lower(caveat::MAX_MB, value).ok_or_else(bad_value)?;
+                self.sold_upload_mb = self.sold_upload_mb.or(self.numbers.get(caveat::MAX_MB).copied());
+                narrower
+            }
             Kind::MaxUses => {
                 let max_uses = caveat::number(value).ok_or_else(bad_value)?;
                 self.counters.push(Counter { id: self.hash.clone().finalize().into(), max_uses });
@@ -329,6 +341,7 @@ impl<'a> Reading<'a> {
             credential_hash: self.hash.finalize().into(),
             counters: self.counters,
             max_upload_mb,
+            sold_upload_mb: self.sold_upload_mb.unwrap_or(max_upload_mb),
             form_allowance_bytes: if max_upload_mb == 0 { 0 } else { self.terms.form_allowance_bytes },
             path: self.path.map(str::to_owned),
             expires_at_ms: valid_until_ms.into_iter().chain(self.numbers.get(EXPIRATION_MS).copied()).min(),

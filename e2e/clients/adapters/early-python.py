@@ -1,10 +1,11 @@
 """Sends bodies that are answered before they have been read. The job: url, client, expect, length (whether it says how
-long the body is), cells (size, headers, status, code, repeat). Prints for each cell a list of what went wrong."""
+long the body is), ca (the file of the authority that is trusted), cells (size, headers, status, code, repeat). Prints for each cell a list of what went wrong."""
 
 import asyncio
 import io
 import json
 import pathlib
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,8 @@ import httpx
 import requests
 
 job = json.loads(sys.argv[1])
-url, length = job["url"], job["length"]
+url, length, authority = job["url"], job["length"], job["ca"]
+TRUSTS = ssl.create_default_context(cafile=authority)
 
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
 TAIL = b"\r\n--b--\r\n"
@@ -44,14 +46,18 @@ async def async_pieces(size):
 
 def with_requests(size, headers):
     if length:
-        answer = requests.post(url, files={"file": ("f", bytes(size))}, headers=headers, timeout=TIMEOUT_SECS)
+        answer = requests.post(
+            url, files={"file": ("f", bytes(size))}, headers=headers, timeout=TIMEOUT_SECS, verify=authority
+        )
     else:
-        answer = requests.post(url, data=pieces(size), headers=headers | MULTIPART, timeout=TIMEOUT_SECS)
+        answer = requests.post(
+            url, data=pieces(size), headers=headers | MULTIPART, timeout=TIMEOUT_SECS, verify=authority
+        )
     return answer.status_code, answer.text
 
 
 def with_httpx(size, headers, http2=False):
-    with httpx.Client(http1=not http2, http2=http2, timeout=TIMEOUT_SECS) as client:
+    with httpx.Client(http1=not http2, http2=http2, timeout=TIMEOUT_SECS, verify=TRUSTS) as client:
         if length:
             # Not as bytes: over HTTP/2 it copies what is left of a piece for every frame, for minutes with 64 MiB.
             answer = client.post(url, files={"file": ("f", io.BytesIO(bytes(size)))}, headers=headers)
@@ -73,9 +79,10 @@ def with_aiohttp(size, headers):
             if length:
                 form = aiohttp.FormData()
                 form.add_field("file", bytes(size), filename="f")
-                sent = session.post(url, data=form, headers=others, expect100=waits)
+                sent = session.post(url, data=form, headers=others, expect100=waits, ssl=TRUSTS)
             else:
-                sent = session.post(url, data=async_pieces(size), headers=others | MULTIPART, expect100=waits)
+                body = async_pieces(size)
+                sent = session.post(url, data=body, headers=others | MULTIPART, expect100=waits, ssl=TRUSTS)
             async with sent as answer:
                 return answer.status, await answer.text()
 
@@ -85,7 +92,8 @@ def with_aiohttp(size, headers):
 def with_urllib(size, headers):
     data = b"".join(pieces(size)) if length else pieces(size)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers | MULTIPART), timeout=TIMEOUT_SECS) as done:
+        request = urllib.request.Request(url, data, headers | MULTIPART)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECS, context=TRUSTS) as done:
             return done.status, done.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -96,7 +104,7 @@ def with_curl(size, headers, protocol="--http1.1"):
     with MAKING:
         if not file.exists():
             file.write_bytes(bytes(size))
-    words = ["curl", "-sS", protocol, "-m", str(TIMEOUT_SECS), "-F", f"file=@{file}", "-w", "\n%{http_code}"]
+    words = ["curl", "-sS", protocol, "--cacert", authority, "-m", str(TIMEOUT_SECS), "-F", f"file=@{file}", "-w", "\n%{http_code}"]
     # Of its own accord it sends Expect before all but small bodies.
     for name, value in ({"Expect": ""} | headers).items():
         words += ["-H", f"{name}: {value}" if value else f"{name}:"]
@@ -113,6 +121,10 @@ def with_curl_h2c(size, headers):
     return with_curl(size, headers, "--http2-prior-knowledge")
 
 
+def with_curl_h2(size, headers):
+    return with_curl(size, headers, "--http2")
+
+
 send = globals()[f"with_{job['client']}"]
 
 
@@ -127,6 +139,6 @@ def problem(cell):
 
 
 # Over HTTP/2 no 100 comes, and curl waits a second for it before it sends: some at once.
-with ThreadPoolExecutor(8 if job["client"] == "curl_h2c" and job["expect"] else 1) as pool:
+with ThreadPoolExecutor(8 if job["client"] in ("curl_h2", "curl_h2c") and job["expect"] else 1) as pool:
     tried = ([cell] * cell["repeat"] for cell in job["cells"])
     print(json.dumps([[wrong for wrong in pool.map(problem, cells) if wrong] for cells in tried]))

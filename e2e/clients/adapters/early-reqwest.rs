@@ -5,7 +5,7 @@ use std::{env, error::Error, io::Write, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
-use reqwest::{Body, Client, RequestBuilder};
+use reqwest::{Body, Certificate, Client, RequestBuilder};
 use serde_json::{Map, Value, json};
 
 const HEAD: &[u8] = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n";
@@ -17,7 +17,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 async fn main() -> Result<(), Box<dyn Error>> {
     let job: Value = serde_json::from_str(&env::args().nth(1).ok_or("no job")?)?;
     let client = Client::builder().no_proxy().timeout(TIMEOUT);
-    let client = if job["client"] == "reqwest_h2c" { client.http2_prior_knowledge() } else { client };
+    let authority = std::fs::read(job["ca"].as_str().ok_or("no ca")?)?;
+    let client = client.add_root_certificate(Certificate::from_pem(&authority)?);
+    let client = match job["client"].as_str() {
+        Some("reqwest_h2c") => client.http2_prior_knowledge(),
+        // As the server likes it best.
+        Some("reqwest_h2") => client,
+        _ => client.http1_only(),
+    };
     let client = client.build()?;
     let mut problems = Vec::new();
     for cell in job["cells"].as_array().ok_or("no cells")? {

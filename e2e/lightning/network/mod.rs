@@ -9,8 +9,11 @@ use std::{net::TcpListener, path::PathBuf, time::Instant};
 use reqwest::Client;
 use tempfile::TempDir;
 
-pub use self::lnd::{Lnd, Macaroon};
-use self::{btcd::Btcd, process::Process};
+use self::btcd::Btcd;
+pub use self::{
+    lnd::{Lnd, Macaroon},
+    process::Process,
+};
 use crate::support::eventually;
 
 /// What the payer puts into the channel. More than this nobody can pay.
@@ -67,9 +70,14 @@ impl Network {
     }
 }
 
+/// Where a program is that `e2e/lightning/build` builds.
+pub fn program_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("lightning").join("bin").join(name)
+}
+
 /// A program that `e2e/lightning/build` built.
 pub fn program(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("lightning").join("bin").join(name);
+    let path = program_path(name);
     assert!(path.exists(), "{} is missing: `make test-lnd` builds it", path.display());
     path
 }

@@ -42,6 +42,11 @@ impl Process {
         Self { child, output }
     }
 
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("still running")
+    }
+
     /// Has it stand still, as a machine that hangs does: its connections stay, and nothing comes of them.
     pub async fn pause(&self) {
         self.signal("-STOP").await;
@@ -53,7 +58,7 @@ impl Process {
     }
 
     async fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("still running").to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
     }
 

@@ -30,6 +30,7 @@ fn admin(ready: bool, wallet: Option<Arc<TestWallet>>) -> Router {
         node: watch::Sender::new(NodeHealth::Ok).subscribe(),
         wallet,
         metrics: Arc::default(),
+        api: None,
     })
 }
 
@@ -69,7 +70,7 @@ async fn problem(router: Router, request: Request) -> (u16, String) {
 async fn healthy_once_everything_serves() {
     let (started, ready) = watch::channel(false);
     let (changed, node) = watch::channel(NodeHealth::Ok);
-    let router = router(Admin { ready, node, wallet: None, metrics: Arc::default() });
+    let router = router(Admin { ready, node, wallet: None, metrics: Arc::default(), api: None });
     let ask = || request(Method::GET, "/healthz").body(Body::empty()).unwrap();
     assert_eq!(problem(router.clone(), ask()).await, (503, "not_ready".to_owned()));
     started.send_replace(true);
@@ -200,7 +201,7 @@ async fn other_routes_and_methods_are_problems_too() {
 async fn metrics_are_said_to_whoever_asks_and_say_how_the_node_is() {
     let (node, health) = watch::channel(NodeHealth::Ok);
     let ready = watch::Sender::new(true).subscribe();
-    let router = router(Admin { ready, node: health, wallet: None, metrics: Arc::default() });
+    let router = router(Admin { ready, node: health, wallet: None, metrics: Arc::default(), api: None });
     let scrape = || request(Method::GET, "/metrics").body(Body::empty()).unwrap();
     let (status, content_type, body) = send(router.clone(), scrape()).await;
     assert_eq!((status, content_type.as_str()), (200, metrics::CONTENT_TYPE));

@@ -4,7 +4,7 @@ mod price;
 mod requests;
 mod upstream;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Method;
 use sluice_common::{keys::MasterKeys, l402::ServiceTerms, network::Network};
@@ -17,7 +17,8 @@ pub use self::{
 use crate::{
     invoice_limits::InvoiceLimits,
     ledger::SettlementProof,
-    limits::{LimitsConfig, RateRule},
+    limits::{Freebies, LimitsConfig, RateRule},
+    tls::ServerCertificate,
 };
 
 /// What the gateway is told.
@@ -25,6 +26,10 @@ use crate::{
 pub struct GatewayConfig {
     /// Where clients come.
     pub listen: SocketAddr,
+    /// Where clients come by TLS, if they may.
+    pub tls: Option<TlsConfig>,
+    /// Sends clients that come without TLS to this port; none: they are served.
+    pub https_port: Option<u16>,
     /// Where the operator comes: health, and paying with the embedded wallet. Never open to clients.
     pub admin_listen: SocketAddr,
     /// What is sold. The first that matches a request takes it.
@@ -43,6 +48,15 @@ pub struct GatewayConfig {
     pub settlement: SettlementProof,
     /// How long a stop waits for requests under way.
     pub shutdown_timeout: Duration,
+}
+
+/// Where clients come by TLS.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// The address.
+    pub listen: SocketAddr,
+    /// What they are shown.
+    pub certificate: Arc<ServerCertificate>,
 }
 
 /// One service: what it sells, and who serves it.
@@ -86,8 +100,14 @@ pub struct Offer {
     pub price: Price,
     /// Whether the server behind sees the credential. The media server counts uses, so it must.
     pub forward_credential: bool,
+    /// Whether it is only shadowed: it decides, logs and counts, and lets everything through.
+    pub dry_run: bool,
     /// How fast its requests may come. All that cover a request count.
     pub rate_limits: Vec<RateRule>,
+    /// The uploads among its requests that cost nothing: each network of clients has so many bytes of them in a day.
+    pub free_uploads: Vec<RequestPattern>,
+    /// What of it costs a network of clients nothing, though it does others.
+    pub freebies: Option<Freebies>,
 }
 
 /// Why a configuration is refused.
@@ -256,7 +276,10 @@ mod tests {
             access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
             price: Price::Flat(1),
             forward_credential: true,
+            dry_run: false,
             rate_limits: Vec::new(),
+            free_uploads: Vec::new(),
+            freebies: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which requests a service takes, and which of them cost.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use http::Method;
 
@@ -97,6 +97,31 @@ impl HostPattern {
         let at = host.len().checked_sub(self.name.len()).filter(|at| *at > 1);
         at.and_then(|at| Some((host.get(..at)?, host.get(at..)?)))
             .is_some_and(|(below, name)| below.ends_with('.') && name.eq_ignore_ascii_case(&self.name))
+    }
+}
+
+/// As it is read.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_below { write!(f, "*.{}", self.name) } else { f.write_str(&self.name) }
+    }
+}
+
+/// As it is read.
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// As it is read.
+impl fmt::Display for RequestPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.method.as_ref().map_or(Ok(()), |method| write!(f, "{method} "))?;
+        self.path.fmt(f)
     }
 }
 

@@ -237,7 +237,8 @@ proptest! {
                                 Limit::All => Some(state.all),
                                 Limit::Open => None,
                             };
-                            let rate = if limit == Limit::Client { gate.client } else { gate.all };
+                            let configured = state.configured;
+                            let rate = if limit == Limit::Client { configured.client } else { configured.all };
                             if let Some(bucket) = bucket {
                                 prop_assert!(rate.take(bucket, now + wait).is_ok());
                                 prop_assert!(rate.take(bucket, now + wait - Duration::from_nanos(1)).is_err());
@@ -253,4 +254,17 @@ proptest! {
         prop_assert!(of_all.holds());
         prop_assert!(of_each.iter().all(Model::holds));
     }
+}
+
+#[test]
+fn other_limits_hold_from_then_on_and_what_was_taken_stays_taken() {
+    let (gate, start, one) = (gate(60, 60, 2), Instant::now(), client("192.0.2.1"));
+    let places: Vec<_> = (0..2).map(|_| gate.admit(one, start).unwrap()).collect();
+    assert_eq!(gate.admit(one, start).unwrap_err().limit, Limit::Open);
+    gate.configure(limits(rate(60, 60), rate(60, 60), 3), EXPIRY);
+    gate.admit(one, start).unwrap();
+    assert_eq!(gate.admit(one, start).unwrap_err().limit, Limit::Open);
+    gate.failed(places[0], one);
+    gate.configure(limits(rate(60, 60), rate(1, 1), 9), EXPIRY);
+    assert_eq!(gate.admit(one, start).unwrap_err().limit, Limit::Client, "the bucket is smaller now");
 }

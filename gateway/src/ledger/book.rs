@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use lru::LruCache;
 use sluice_common::{
@@ -52,6 +53,7 @@ pub struct Books {
     pub(super) network: Network,
     entries: mpsc::Sender<Entry>,
     seen: Mutex<LruCache<PaymentHash, ()>>,
+    sold: Arc<ArcSwap<Sold>>,
 }
 
 /// What the gateway sells, as far as a settlement shows it.
@@ -105,6 +107,11 @@ impl Books {
         }
     }
 
+    /// From now on this is sold, on the same network.
+    pub(crate) fn sells(&self, sold: Sold) {
+        self.sold.store(Arc::new(sold));
+    }
+
     /// Notes what the node said of a payment. What finds no room comes with the node's settlements.
     pub(super) fn settled(&self, token: SettledToken) {
         let _ = self.entries.try_send(Entry::Settled(token));
@@ -125,10 +132,17 @@ impl BookKeeper {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let (stop, stopping) = watch::channel(false);
         let network = sold.network;
-        let follower = Follower { ledger: Arc::clone(&ledger), node: Arc::clone(&node), sold, metrics, on_settled };
+        let sold = Arc::new(ArcSwap::from_pointee(sold));
+        let follower = Follower {
+            ledger: Arc::clone(&ledger),
+            node: Arc::clone(&node),
+            sold: Arc::clone(&sold),
+            metrics,
+            on_settled,
+        };
         let writer = Writer { ledger, node, network, entries: receiver, stopping };
         let keeper = Self { follower: tokio::spawn(follower.run()), writer: tokio::spawn(writer.run()), stop };
-        (keeper, Arc::new(Books { network, entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)) }))
+        (keeper, Arc::new(Books { network, entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)), sold }))
     }
 
     /// Books what is noted so far, if the database takes it in time, and ends.
@@ -147,7 +161,7 @@ impl BookKeeper {
 struct Follower<F> {
     ledger: Arc<dyn LedgerDb>,
     node: Arc<dyn LightningNode>,
-    sold: Sold,
+    sold: Arc<ArcSwap<Sold>>,
     metrics: Arc<Metrics>,
     on_settled: F,
 }
@@ -165,7 +179,7 @@ impl<F: Fn(PaymentHash)> Follower<F> {
     }
 
     async fn follow(&self, wait: &mut Wait) -> Result<Infallible, FollowError> {
-        let pubkey = info_on(&*self.node, self.sold.network).await?.pubkey;
+        let pubkey = info_on(&*self.node, self.sold.load().network).await?.pubkey;
         let mut after = self.ledger.last_index(&pubkey).await?;
         if after > 0 && !self.node.reaches(after).await? {
             // Whatever is in the ledger already is booked a second time, which changes nothing.
@@ -191,8 +205,8 @@ impl<F: Fn(PaymentHash)> Follower<F> {
     async fn book(&self, node: &str, settlements: &[Settlement]) -> Result<(), LedgerError> {
         let Some(last) = settlements.last() else { return Ok(()) };
         settlements.iter().for_each(|settlement| (self.on_settled)(settlement.payment_hash));
-        let paid: Vec<_> =
-            settlements.iter().filter_map(|settlement| SettledToken::of(settlement, &self.sold)).collect();
+        let sold = self.sold.load_full();
+        let paid: Vec<_> = settlements.iter().filter_map(|settlement| SettledToken::of(settlement, &sold)).collect();
         self.ledger.book_settlements(node, &paid, Some(last.index)).await?;
         paid.iter().for_each(|paid| self.metrics.payment(&paid.service, paid.amount_msat));
         Ok(())

@@ -1,11 +1,14 @@
 //! What every ledger behind the trait must do. [`contract_tests!`] makes a test of each function for one implementation.
 
+mod revocations;
+
 use sluice_common::{
     keys::KeyUse,
     l402::{PaymentHash, TokenId},
     network::Network,
 };
 
+pub(crate) use self::revocations::*;
 use super::{Filter, LedgerDb, PAGE, Payment, Settled, SettledToken, Sum, TokenUse};
 
 /// Makes a test of every part of the contract. `$setup` is an async function without arguments that gives a ledger with
@@ -27,6 +30,11 @@ macro_rules! contract_tests {
             many_book_the_same_at_once,
             the_largest_numbers_have_room,
             keys_are_in_use_until_they_are_forgotten,
+            what_is_revoked_is_undone_and_revoked_again,
+            revocations_are_listed_the_last_changed_first,
+            no_change_is_missed_by_who_follows,
+            a_token_is_settled_only_by_its_own_payment,
+            sums_are_of_each_day,
         );
     };
     ($setup:path: $($name:ident),* $(,)?) => {

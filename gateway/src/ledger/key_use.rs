@@ -29,11 +29,17 @@ pub fn configured(master_keys: &MasterKeys, wallet_key: Option<&Secret<[u8; 32]>
 
 /// Refuses to go on without a key that is in use, then notes that all of the configured keys are.
 pub async fn check(ledger: &dyn LedgerDb, configured: &[KeyUse]) -> Result<(), KeyUseError> {
+    refuse_missing(ledger, configured).await?;
+    ledger.note_keys(configured).await?;
+    // Of two gateways that start at once with other keys, the one that notes its own last sees those of both.
+    refuse_missing(ledger, configured).await
+}
+
+async fn refuse_missing(ledger: &dyn LedgerDb, configured: &[KeyUse]) -> Result<(), KeyUseError> {
     let mut in_use = ledger.keys_in_use().await?;
     // Of a wallet that no longer takes the payments nobody asks for anything.
     in_use.retain(|key| key.name != WALLET_KEY || configured.iter().any(|other| other.name == WALLET_KEY));
-    keys::check_in_use(in_use, configured)?;
-    Ok(ledger.note_keys(configured).await?)
+    Ok(keys::check_in_use(in_use, configured)?)
 }
 
 #[cfg(test)]
@@ -70,5 +76,16 @@ mod tests {
         assert!(db.forget_key(&first).await.unwrap());
         assert!(!db.forget_key(&first).await.unwrap());
         check(&db, &with(&[2], 9)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_two_that_start_at_once_with_other_keys_never_both_do() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let db = GatewayDb::open(&folder.path().join("gateway.db")).await.unwrap();
+            let (one, other) = (with(&[1], 8), with(&[1], 9));
+            let (first, second) = tokio::join!(check(&db, &one), check(&db, &other));
+            assert!(first.is_err() || second.is_err());
+        }
     }
 }

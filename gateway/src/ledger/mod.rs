@@ -4,9 +4,11 @@
 mod book;
 #[cfg(test)]
 mod contract;
+mod csv;
 pub mod key_use;
 mod postgres;
 mod proof;
+mod revocation;
 mod sql;
 mod sqlite;
 
@@ -17,10 +19,13 @@ use sluice_common::{
     network::Network,
 };
 
+pub(crate) use self::revocation::LedgerChanges;
 pub use self::{
     book::{BookKeeper, Books, Sold},
+    csv::{CSV_HEAD, csv_field},
     postgres::PostgresLedger,
     proof::{SettlementCheck, SettlementProof, Unproven},
+    revocation::{Revocation, RevocationDb, RevokeOrder},
 };
 use crate::lightning::Settlement;
 
@@ -29,7 +34,7 @@ pub const PAGE: usize = 1_000;
 
 /// A database that keeps the ledger. Every implementation passes the same contract suite.
 #[async_trait]
-pub trait LedgerDb: Send + Sync {
+pub trait LedgerDb: RevocationDb {
     /// Books what `node` (its public key in hex) says was paid, and that its settlements up to `last_index` were seen:
     /// all of it or nothing. What a node said of a payment before stays; an index never falls.
     async fn book_settlements(
@@ -50,6 +55,16 @@ pub trait LedgerDb: Send + Sync {
 
     /// Whether any node ever said that this payment is settled.
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError>;
+
+    /// Whether a node ever said that just this token was paid, for this service and on this network; when it was used does
+    /// not matter.
+    async fn is_token_settled(&self, token: &TokenUse) -> Result<bool, LedgerError>;
+
+    /// A payment, if it is known.
+    async fn payment(&self, payment_hash: PaymentHash) -> Result<Option<Payment>, LedgerError>;
+
+    /// The sums of what `filter` lets through, of each day (UTC, of [`Payment::time`]), network and service: days first.
+    async fn days(&self, filter: &Filter) -> Result<Vec<DaySum>, LedgerError>;
 
     /// The payments that `filter` lets through, by [`Payment::time`] and payment hash: at most [`PAGE`] of them, those
     /// after the payment `after`.
@@ -154,6 +169,15 @@ pub struct Sum {
     pub without_amount: u64,
     /// The amounts of all others, in millisatoshi.
     pub amount_msat: u64,
+}
+
+/// What a service was paid on a network on one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaySum {
+    /// The day, in days since 1970-01-01.
+    pub day: u64,
+    /// What was paid on it.
+    pub sum: Sum,
 }
 
 /// Why the ledger cannot be read or written.

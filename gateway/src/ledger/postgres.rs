@@ -11,7 +11,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
+    DaySum, Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
     sql::{self, Bounds},
 };
 use crate::db::to_i64;
@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The ledger in a PostgreSQL database.
 #[derive(Debug, Clone)]
 pub struct PostgresLedger {
-    pool: PgPool,
+    pub(super) pool: PgPool,
 }
 
 impl PostgresLedger {
@@ -49,6 +49,14 @@ impl PostgresLedger {
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
+            // sqlx asks it, too, but without a bound: of a server that was cut off in the middle of a call it would keep
+            // the connection's place for a quarter of an hour.
+            .after_release(|connection, _| {
+                Box::pin(async {
+                    let pinged = tokio::time::timeout(CONNECT_TIMEOUT, connection.ping()).await;
+                    pinged.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|()| true)
+                })
+            })
             .connect_lazy_with(options);
         Ok(Self { pool })
     }
@@ -69,7 +77,7 @@ fn migrator() -> Migrator {
 }
 
 /// A server that is cut off does not say so: nobody waits for it longer than this.
-async fn bounded<T>(work: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+pub(super) async fn bounded<T>(work: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
     timeout(TIMEOUT, work).await.map_err(|_| LedgerError::Timeout(TIMEOUT.as_secs()))?
 }
 
@@ -145,6 +153,38 @@ impl LedgerDb for PostgresLedger {
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
         let payment_hash = &payment_hash.as_bytes()[..];
         bounded(async { Ok(query_scalar(sql::IS_SETTLED).bind(payment_hash).fetch_one(&self.pool).await?) }).await
+    }
+
+    async fn is_token_settled(&self, token: &TokenUse) -> Result<bool, LedgerError> {
+        bounded(async {
+            let settled = query_scalar(sql::IS_TOKEN_SETTLED)
+                .bind(&token.payment_hash.as_bytes()[..])
+                .bind(&token.token_id.as_bytes()[..])
+                .bind(&token.service)
+                .bind(token.network.name());
+            Ok(settled.fetch_one(&self.pool).await?)
+        })
+        .await
+    }
+
+    async fn payment(&self, payment_hash: PaymentHash) -> Result<Option<Payment>, LedgerError> {
+        let payment_hash = &payment_hash.as_bytes()[..];
+        bounded(async { Ok(query_as(sql::PAYMENT).bind(payment_hash).fetch_optional(&self.pool).await?) }).await
+    }
+
+    async fn days(&self, filter: &Filter) -> Result<Vec<DaySum>, LedgerError> {
+        let bounds = Bounds::from(filter);
+        bounded(async {
+            let days = query_as(sql::DAYS)
+                .bind(bounds.from)
+                .bind(bounds.before)
+                .bind(bounds.service)
+                .bind(bounds.network)
+                .fetch_all(&self.pool)
+                .await?;
+            Ok(days)
+        })
+        .await
     }
 
     async fn payments(&self, filter: &Filter, after: Option<&Payment>) -> Result<Vec<Payment>, LedgerError> {
@@ -232,7 +272,14 @@ mod tests {
     #[tokio::test]
     async fn migrates_up_and_down_and_up_again() {
         let ledger = open().await;
-        let all = ["_sluice_gateway_migrations", "gateway_key_use", "payment", "settle_index"];
+        let all = [
+            "_sluice_gateway_migrations",
+            "gateway_key_use",
+            "payment",
+            "revocation",
+            "revocation_change",
+            "settle_index",
+        ];
         assert_eq!(tables(&ledger).await, all);
 
         migrator().undo(&ledger.pool, 0).await.unwrap();

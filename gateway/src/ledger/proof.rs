@@ -1,4 +1,5 @@
-//! What proves that a token is paid: its preimage, or the node's word.
+//! What proves that a token is paid: its preimage, or the node's word. Of a token whose master key is retired only the
+//! ledger's: whoever has the key can make tokens, and put any payment into them.
 
 use std::{
     num::NonZeroUsize,
@@ -8,10 +9,13 @@ use std::{
 
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
-use sluice_common::l402::{PaymentHash, Permit};
+use sluice_common::{
+    keys::MasterKeys,
+    l402::{PaymentHash, Permit, TokenId},
+};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Books, LedgerDb, SettledToken};
+use super::{Books, LedgerDb, LedgerError, SettledToken, TokenUse};
 use crate::lightning::{LightningNode, Settlement};
 
 /// How many settled payments are remembered; others are looked up again.
@@ -54,59 +58,83 @@ pub enum Unproven {
 /// Asks for the proof.
 pub struct SettlementCheck {
     proof: SettlementProof,
+    keys: MasterKeys,
     ledger: Arc<dyn LedgerDb>,
     node: Arc<dyn LightningNode>,
     books: Arc<Books>,
     /// What is settled stays settled.
-    proven: Mutex<LruCache<PaymentHash, ()>>,
+    proven: Mutex<LruCache<(PaymentHash, TokenId), ()>>,
 }
 
 impl SettlementCheck {
-    /// A check that takes `proof`. What the node says on the way goes into the books.
+    /// A check that takes `proof`, and of tokens under a retired one of `keys` only the ledger's word. What the node says
+    /// on the way goes into the books.
     pub fn new(
         proof: SettlementProof,
+        keys: MasterKeys,
         ledger: Arc<dyn LedgerDb>,
         node: Arc<dyn LightningNode>,
         books: Arc<Books>,
     ) -> Self {
-        Self { proof, ledger, node, books, proven: Mutex::new(LruCache::new(MAX_PROVEN)) }
+        Self { proof, keys, ledger, node, books, proven: Mutex::new(LruCache::new(MAX_PROVEN)) }
     }
 
     /// Whether it is proven that the token of `permit`, used for `service`, is paid. A settlement in the ledger is proof
     /// for ever, whichever node said it.
     pub async fn confirm(&self, permit: &Permit, service: &str) -> Result<(), Unproven> {
-        let payment_hash = permit.token().payment_hash();
-        if self.proof == SettlementProof::Preimage || self.is_proven(payment_hash) {
+        let (payment_hash, token_id) = (permit.token().payment_hash(), permit.token().token_id());
+        let is_retired = self.keys.is_retired(&token_id);
+        let is_enough = self.proof == SettlementProof::Preimage && !is_retired;
+        if is_enough || self.is_proven(payment_hash, token_id) {
             return Ok(());
         }
-        let in_ledger = self.ledger_has(payment_hash).await;
-        if in_ledger != Ok(true) {
-            let Some(settlement) = self.ask_node(payment_hash).await? else {
-                // A ledger that is away might have it from another node.
-                return Err(in_ledger.err().map_or(Unproven::NotSettled, Unproven::Unknown));
-            };
-            self.books.settled(SettledToken {
+        if is_retired {
+            // Not the node's word: it knows the payment alone, and that may be one for something else.
+            let token = TokenUse {
                 payment_hash,
                 service: service.to_owned(),
                 network: self.books.network,
-                token_id: permit.token().token_id(),
-                amount_msat: settlement.amount_msat,
-                settled_at: settlement.settled_at,
-            });
+                token_id,
+                used_at: 0,
+            };
+            if !in_time(self.ledger.is_token_settled(&token)).await.map_err(Unproven::Unknown)? {
+                return Err(Unproven::NotSettled);
+            }
+        } else {
+            self.confirm_payment(payment_hash, token_id, service).await?;
         }
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).put(payment_hash, ());
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).put((payment_hash, token_id), ());
         Ok(())
     }
 
-    fn is_proven(&self, payment_hash: PaymentHash) -> bool {
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&payment_hash).is_some()
+    /// Whether ledger or node say that a payment is settled.
+    async fn confirm_payment(
+        &self,
+        payment_hash: PaymentHash,
+        token_id: TokenId,
+        service: &str,
+    ) -> Result<(), Unproven> {
+        let in_ledger = in_time(self.ledger.is_settled(payment_hash)).await;
+        if in_ledger == Ok(true) {
+            return Ok(());
+        }
+        let Some(settlement) = self.ask_node(payment_hash).await? else {
+            // A ledger that is away might have it from another node.
+            return Err(in_ledger.err().map_or(Unproven::NotSettled, Unproven::Unknown));
+        };
+        self.books.settled(SettledToken {
+            payment_hash,
+            service: service.to_owned(),
+            network: self.books.network,
+            token_id,
+            amount_msat: settlement.amount_msat,
+            settled_at: settlement.settled_at,
+        });
+        Ok(())
     }
 
-    async fn ledger_has(&self, payment_hash: PaymentHash) -> Result<bool, String> {
-        match tokio::time::timeout(LEDGER_TIMEOUT, self.ledger.is_settled(payment_hash)).await {
-            Ok(said) => said.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("the ledger's database did not answer within {} s", LEDGER_TIMEOUT.as_secs())),
-        }
+    fn is_proven(&self, payment_hash: PaymentHash, token_id: TokenId) -> bool {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&(payment_hash, token_id)).is_some()
     }
 
     /// Asks the node until it says yes, or for as long as a settlement may take to reach it.
@@ -124,5 +152,13 @@ impl SettlementCheck {
             sleep(wait).await;
             wait *= 2;
         }
+    }
+}
+
+/// What the ledger says, if it does in time.
+async fn in_time(asked: impl Future<Output = Result<bool, LedgerError>>) -> Result<bool, String> {
+    match tokio::time::timeout(LEDGER_TIMEOUT, asked).await {
+        Ok(said) => said.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the ledger's database did not answer within {} s", LEDGER_TIMEOUT.as_secs())),
     }
 }

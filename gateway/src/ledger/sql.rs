@@ -7,7 +7,7 @@ use sluice_common::{
 };
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
-use super::{Filter, Payment, Settled, Sum};
+use super::{DaySum, Filter, Payment, Settled, Sum};
 use crate::db::to_i64;
 
 pub(super) const BOOK_SETTLEMENT: &str =
@@ -33,6 +33,22 @@ pub(super) const FORGET_INDEX: &str = "DELETE FROM settle_index WHERE node = $1"
 
 pub(super) const IS_SETTLED: &str =
     "SELECT EXISTS (SELECT 1 FROM payment WHERE payment_hash = $1 AND settled_at IS NOT NULL)";
+
+pub(super) const IS_TOKEN_SETTLED: &str =
+    "SELECT EXISTS (SELECT 1 FROM payment WHERE payment_hash = $1 AND token_id = $2
+     AND service = $3 AND network = $4 AND settled_at IS NOT NULL)";
+
+pub(super) const PAYMENT: &str =
+    "SELECT payment_hash, service, network, token_id, amount_msat, settled_at, first_used_at, node FROM payment
+     WHERE payment_hash = $1";
+
+pub(super) const DAYS: &str =
+    "SELECT coalesce(settled_at, first_used_at) / 86400 AS day, network, service, count(*) AS payments,
+       count(*) - count(amount_msat) AS without_amount, CAST(coalesce(sum(amount_msat), 0) AS BIGINT) AS amount_msat
+     FROM payment
+     WHERE coalesce(settled_at, first_used_at) >= $1 AND coalesce(settled_at, first_used_at) < $2
+       AND ($3 IS NULL OR service = $3) AND ($4 IS NULL OR network = $4)
+     GROUP BY day, network, service ORDER BY day, network, service";
 
 pub(super) const KEYS_IN_USE: &str = "SELECT name, fingerprint FROM gateway_key_use ORDER BY name, fingerprint";
 
@@ -144,5 +160,17 @@ where
             without_amount: number("without_amount")?,
             amount_msat: number("amount_msat")?,
         })
+    }
+}
+
+impl<'r, R> FromRow<'r, R> for DaySum
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self { day: row.try_get::<i64, _>("day")?.cast_unsigned(), sum: Sum::from_row(row)? })
     }
 }

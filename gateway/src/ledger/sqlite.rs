@@ -5,7 +5,7 @@ use sluice_common::{keys::KeyUse, l402::PaymentHash};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{
-    Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
+    DaySum, Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
     sql::{self, Bounds},
 };
 use crate::db::{GatewayDb, to_i64};
@@ -65,6 +65,31 @@ impl LedgerDb for GatewayDb {
 
     async fn is_settled(&self, payment_hash: PaymentHash) -> Result<bool, LedgerError> {
         Ok(query_scalar(sql::IS_SETTLED).bind(&payment_hash.as_bytes()[..]).fetch_one(self.reader()).await?)
+    }
+
+    async fn is_token_settled(&self, token: &TokenUse) -> Result<bool, LedgerError> {
+        let settled = query_scalar(sql::IS_TOKEN_SETTLED)
+            .bind(&token.payment_hash.as_bytes()[..])
+            .bind(&token.token_id.as_bytes()[..])
+            .bind(&token.service)
+            .bind(token.network.name());
+        Ok(settled.fetch_one(self.reader()).await?)
+    }
+
+    async fn payment(&self, payment_hash: PaymentHash) -> Result<Option<Payment>, LedgerError> {
+        Ok(query_as(sql::PAYMENT).bind(&payment_hash.as_bytes()[..]).fetch_optional(self.reader()).await?)
+    }
+
+    async fn days(&self, filter: &Filter) -> Result<Vec<DaySum>, LedgerError> {
+        let bounds = Bounds::from(filter);
+        let days = query_as(sql::DAYS)
+            .bind(bounds.from)
+            .bind(bounds.before)
+            .bind(bounds.service)
+            .bind(bounds.network)
+            .fetch_all(self.reader())
+            .await?;
+        Ok(days)
     }
 
     async fn payments(&self, filter: &Filter, after: Option<&Payment>) -> Result<Vec<Payment>, LedgerError> {

@@ -12,6 +12,7 @@ use sluice_common::{
     keys::{MasterKey, MasterKeys},
     l402::{self, Credential, Permit, Preimage, ServiceTerms},
     network::Network,
+    revocation::{Change, Revoked},
     secret::Secret,
 };
 use tokio::time::{Instant, sleep};
@@ -89,7 +90,7 @@ impl World {
     }
 
     fn check(&self, proof: SettlementProof, books: &Arc<Books>) -> SettlementCheck {
-        SettlementCheck::new(proof, self.ledger.clone(), self.node.clone(), Arc::clone(books))
+        SettlementCheck::new(proof, self.keys.clone(), self.ledger.clone(), self.node.clone(), Arc::clone(books))
     }
 
     async fn invoice(&self, memo: String) -> Invoice {
@@ -224,6 +225,19 @@ impl LedgerDb for Ledger {
         self.db.is_settled(payment_hash).await
     }
 
+    async fn is_token_settled(&self, token: &TokenUse) -> Result<bool, LedgerError> {
+        self.is_there()?;
+        self.db.is_token_settled(token).await
+    }
+
+    async fn payment(&self, payment_hash: PaymentHash) -> Result<Option<Payment>, LedgerError> {
+        self.db.payment(payment_hash).await
+    }
+
+    async fn days(&self, filter: &Filter) -> Result<Vec<DaySum>, LedgerError> {
+        self.db.days(filter).await
+    }
+
     async fn payments(&self, filter: &Filter, after: Option<&Payment>) -> Result<Vec<Payment>, LedgerError> {
         self.db.payments(filter, after).await
     }
@@ -242,6 +256,38 @@ impl LedgerDb for Ledger {
 
     async fn forget_key(&self, key: &KeyUse) -> Result<bool, LedgerError> {
         self.db.forget_key(key).await
+    }
+}
+
+#[async_trait]
+impl RevocationDb for Ledger {
+    async fn revoke(&self, order: &RevokeOrder) -> Result<(), LedgerError> {
+        self.db.revoke(order).await
+    }
+
+    async fn undo_revocation(&self, revoked: Revoked, now: u64) -> Result<bool, LedgerError> {
+        self.db.undo_revocation(revoked, now).await
+    }
+
+    async fn last_revocation_change(&self) -> Result<u64, LedgerError> {
+        self.is_there()?;
+        self.db.last_revocation_change().await
+    }
+
+    async fn revocation_changes(&self, after: u64) -> Result<Vec<Change>, LedgerError> {
+        self.db.revocation_changes(after).await
+    }
+
+    async fn revocations(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revocation>, LedgerError> {
+        self.db.revocations(before, limit).await
+    }
+
+    async fn revoked_before(&self) -> Result<Option<u64>, LedgerError> {
+        self.db.revoked_before().await
+    }
+
+    async fn revocation(&self, revoked: Revoked) -> Result<Option<Revocation>, LedgerError> {
+        self.db.revocation(revoked).await
     }
 }
 
@@ -454,6 +500,39 @@ async fn with_preimages_for_proof_nobody_is_asked() {
     assert_eq!(check.confirm(&world.sell(false).await, "media").await, Ok(()));
     assert_eq!(world.node.asked.load(Ordering::SeqCst), 0);
     keeper.stop().await;
+}
+
+/// Whoever has a leaked key can make any token of it, for any payment whose preimage is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_retired_key_only_what_the_ledger_has_is_paid() {
+    let world = World::new().await;
+    world.node.away.store(true, Ordering::SeqCst);
+    let (keeper, books) = world.keeper();
+    let (permit, invented) = (world.sell(true).await, world.sell(false).await);
+    let settled = world.wallet.settlement(permit.token().payment_hash()).await.unwrap();
+    assert!(settled.is_some(), "the node knows the payment");
+    let leaked = MasterKey::new(&Secret::new([2; 32]), 0).retired();
+    let keys = MasterKeys::new(vec![MasterKey::new(&Secret::new([3; 32]), 0), leaked]).unwrap();
+    for proof in [SettlementProof::Preimage, SettlementProof::Node] {
+        let check = SettlementCheck::new(proof, keys.clone(), world.ledger.clone(), world.node.clone(), books.clone());
+        for permit in [&permit, &invented] {
+            assert_eq!(check.confirm(permit, "media").await, Err(Unproven::NotSettled), "{proof:?}");
+        }
+    }
+    world.node.away.store(false, Ordering::SeqCst);
+    world.until(1).await;
+    keeper.stop().await;
+    for proof in [SettlementProof::Preimage, SettlementProof::Node] {
+        let check = SettlementCheck::new(proof, keys.clone(), world.ledger.clone(), world.node.clone(), books.clone());
+        assert_eq!(check.confirm(&permit, "other").await, Err(Unproven::NotSettled), "it was sold for another service");
+        assert_eq!(check.confirm(&permit, "media").await, Ok(()), "{proof:?}");
+        assert_eq!(check.confirm(&invented, "media").await, Err(Unproven::NotSettled), "{proof:?}");
+        world.ledger.away.store(true, Ordering::SeqCst);
+        assert_eq!(check.confirm(&permit, "media").await, Ok(()), "from memory");
+        assert!(matches!(check.confirm(&invented, "media").await, Err(Unproven::Unknown(_))));
+        world.ledger.away.store(false, Ordering::SeqCst);
+    }
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 0, "the node is not asked: it knows payments, not tokens");
 }
 
 #[tokio::test(flavor = "multi_thread")]

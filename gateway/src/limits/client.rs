@@ -94,7 +94,8 @@ impl TrustedProxies {
         client
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether one of them is at `address`.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(address))
     }
 }
@@ -103,6 +104,11 @@ impl Client {
     /// Its address. An IPv4 address is one, also where it came as an IPv6 one.
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Whether the connection is of this machine, or of a trusted proxy.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.by_proxy || self.address.is_loopback()
     }
 
     /// Its network.

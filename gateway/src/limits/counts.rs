@@ -53,6 +53,12 @@ impl<K: Hash + Eq + Copy> Counts<K> {
         Ok(Taken { amount, ends })
     }
 
+    /// Whether `key` may have any more, or when it may.
+    pub(crate) fn check(&self, key: K, allowed: Allowance, now: Instant) -> Result<(), Duration> {
+        let used = self.counts().peek(&key).copied().filter(|used| used.ends > now && used.amount >= allowed.most);
+        used.map_or(Ok(()), |used| Err(used.ends.saturating_duration_since(now)))
+    }
+
     /// Counts what was used already, however much that is.
     pub(crate) fn add(&self, key: K, amount: u64, window: Duration, now: Instant) {
         let unbounded = Allowance { most: u64::MAX, window };
@@ -100,6 +106,17 @@ mod tests {
         assert!(counts.take(1, 1, TEN_A_DAY, start + DAY).is_err());
         assert!(counts.take(3, 11, TEN_A_DAY, start).is_err());
         assert!(counts.take(3, u64::MAX, TEN_A_DAY, start).is_err());
+    }
+
+    #[test]
+    fn what_was_used_already_counts_however_much_it_is() {
+        let (counts, start) = (counts(), Instant::now());
+        for (amount, refused) in [(9, None), (1, Some(DAY)), (u64::MAX, Some(DAY))] {
+            counts.add(1, amount, DAY, start);
+            assert_eq!(counts.check(1, TEN_A_DAY, start).err(), refused, "{amount}");
+        }
+        assert_eq!(counts.check(2, TEN_A_DAY, start), Ok(()));
+        assert_eq!(counts.check(1, TEN_A_DAY, start + DAY), Ok(()));
     }
 
     #[test]

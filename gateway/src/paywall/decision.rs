@@ -85,7 +85,7 @@ impl ServiceId {
 
 impl Forward {
     /// Where nothing costs.
-    pub(super) fn free(service: ServiceId) -> Self {
+    pub(crate) fn free(service: ServiceId) -> Self {
         Self { service, permit: None, max_upload_bytes: None, is_sold: false, is_for_nothing: false }
     }
 

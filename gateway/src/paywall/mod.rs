@@ -30,7 +30,7 @@ use self::{
     size::{Declared, Head},
 };
 use crate::{
-    config::{Cost, Offer, Price},
+    config::{Cost, Offer, PaywallConfig, Price},
     invoice_limits::{InvoiceGate, InvoiceLimits},
     lightning::LightningNode,
 };
@@ -42,12 +42,12 @@ const MAX_SOLD_PATH_BYTES: usize = 2_048;
 pub struct Paywall {
     offers: Vec<Offer>,
     /// Of the offers whose price is asked for, at their places.
-    pricers: Vec<Option<Pricer>>,
+    pricers: Vec<Option<Arc<Pricer>>>,
     keys: MasterKeys,
     network: Network,
     node: Arc<dyn LightningNode>,
     invoice_expiry: Duration,
-    invoices: InvoiceGate,
+    invoices: Arc<InvoiceGate>,
 }
 
 /// What of a request decides what becomes of it.
@@ -75,13 +75,24 @@ impl Paywall {
         invoice_expiry: Duration,
         invoice_limits: InvoiceLimits,
     ) -> Result<Self, PriceError> {
-        let pricer = |offer: &Offer| match &offer.price {
-            Price::External(config) => Pricer::new(&offer.terms.name, config.clone()).map(Some),
-            _ => Ok(None),
-        };
-        let pricers = offers.iter().map(pricer).collect::<Result<_, _>>()?;
-        let invoices = InvoiceGate::new(invoice_limits, invoice_expiry);
+        let pricers = pricers(&offers, &[])?;
+        let invoices = Arc::new(InvoiceGate::new(invoice_limits, invoice_expiry));
         Ok(Self { offers, pricers, keys, network, node, invoice_expiry, invoices })
+    }
+
+    /// One before other offers, with what this one counts and remembers. Nothing changes if it fails.
+    pub fn with_config(&self, config: PaywallConfig) -> Result<Self, PriceError> {
+        let PaywallConfig { offers, master_keys, invoice_expiry, invoice_limits, .. } = config;
+        let known: Vec<_> = self.pricers.iter().flatten().cloned().collect();
+        let pricers = pricers(&offers, &known)?;
+        self.invoices.configure(invoice_limits, invoice_expiry);
+        let (node, invoices) = (Arc::clone(&self.node), Arc::clone(&self.invoices));
+        Ok(Self { offers, pricers, keys: master_keys, network: self.network, node, invoice_expiry, invoices })
+    }
+
+    /// The invoices that were asked for.
+    pub fn invoices(&self) -> Arc<InvoiceGate> {
+        Arc::clone(&self.invoices)
     }
 
     /// What a service sells.
@@ -191,6 +202,11 @@ impl Paywall {
         }
     }
 
+    /// How a request goes on that would be asked for payment, and for once is not.
+    pub fn for_nothing(&self, demand: &Demand) -> Forward {
+        Forward::for_nothing(demand.service, demand.purchase.max_upload_bytes(self.offer(demand.service)))
+    }
+
     /// The `Sluice-Permit` of a request that goes to a media server without the token that it needs, as it is forwarded.
     pub fn free_permit(&self, forward: &Forward, request: &PermittedRequest<'_>, now: u64) -> Option<HeaderValue> {
         let max_upload_bytes = forward.max_upload_bytes.filter(|_| forward.is_for_nothing)?;
@@ -202,6 +218,17 @@ impl Paywall {
     pub fn settled(&self, payment_hash: PaymentHash) {
         self.invoices.settled(payment_hash);
     }
+}
+
+/// The pricers of `offers`, at their places: those of `known` that are the same go on, with the prices they remember.
+fn pricers(offers: &[Offer], known: &[Arc<Pricer>]) -> Result<Vec<Option<Arc<Pricer>>>, PriceError> {
+    let pricer = |offer: &Offer| {
+        let Price::External(config) = &offer.price else { return Ok(None) };
+        let same = known.iter().find(|known| known.is_of(&offer.terms.name, config)).cloned();
+        let new = || Pricer::new(&offer.terms.name, config.clone()).map(Arc::new);
+        same.map_or_else(new, Ok).map(Some)
+    };
+    offers.iter().map(pricer).collect()
 }
 
 impl<'a> Asked<'a> {

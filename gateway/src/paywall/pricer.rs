@@ -71,6 +71,11 @@ impl Pricer {
         Ok(Self { service: service.to_owned(), config, http, last: Mutex::new(LruCache::new(MAX_REMEMBERED)) })
     }
 
+    /// Whether it is that of this service, asked in this way.
+    pub(super) fn is_of(&self, service: &str, config: &PricerConfig) -> bool {
+        self.service == service && self.config == *config
+    }
+
     /// The price of a purchase, in satoshi: what the server says, or said last where that goes on.
     pub(super) async fn price(&self, purchase: &Purchase) -> Result<u64, PriceError> {
         let said = self.ask(purchase).await;

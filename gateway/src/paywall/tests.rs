@@ -38,7 +38,10 @@ fn offer() -> Offer {
         },
         price: Price::Flat(1),
         forward_credential: true,
+        dry_run: false,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
+        freebies: None,
     }
 }
 

@@ -61,7 +61,7 @@ struct Peers {
 }
 
 impl Upstream {
-    /// The servers of the service at `index`. Must be called in a tokio runtime, which then checks them.
+    /// The servers of a service; `index` is another one each time. Must be called in a tokio runtime, which then checks them.
     pub async fn start(config: UpstreamConfig, index: usize) -> Result<Self> {
         let authorities = config.trusted.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509));
         let trusted = (!config.trusted.is_empty()).then(|| authorities.collect::<Vec<_>>().into());

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use sluice_gateway::limits::{RateKey, RateLimit, RateRule, TrustedProxies};
+use sluice_gateway::limits::{Allowance, Freebies, RateKey, RateLimit, RateRule, TrustedProxies};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -160,4 +160,37 @@ async fn one_network_does_not_take_the_turns_of_others_to_be_read_on() {
     }
     drop(waiting);
     world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_gets_a_few_for_nothing_and_then_pays() {
+    let allowance = |most| Allowance { most, window: Duration::from_secs(3_600) };
+    for freebies in [Freebies::Requests(allowance(2)), Freebies::Bytes(allowance(2 * MIB as u64))] {
+        let world = World::configured(
+            |config| {
+                config.limits.proxies = loopback_is_a_proxy();
+                config.services[0].offer.freebies = Some(freebies);
+            },
+            None,
+        )
+        .await;
+        let body = vec![7; MIB];
+        let upload = || Request::post("/largefile", &body);
+        for network in ["203.0.113.1", "203.0.114.1"] {
+            assert_eq!(world.send(from(network, Request::new("GET", "/largefile"))).await.status, 402, "its price");
+            let forged = upload().header("authorization", "L402 AAAA:00");
+            assert_eq!(world.send(from(network, forged)).await.status, 401, "it is checked all the same");
+            for _ in 0..2 {
+                assert_eq!(world.send(from(network, upload())).await.status, 200, "{network} {freebies:?}");
+            }
+            assert_eq!(world.send(from(network, upload())).await.status, 402, "{network} {freebies:?}");
+        }
+        let large = world.send(from("203.0.115.1", Request::post("/largefile", &vec![7; 4 * MIB]))).await;
+        assert_eq!(large.status, 413, "no larger than what is sold");
+        let chunked = world.send(from("203.0.115.1", upload().chunked(true))).await;
+        let is_counted = matches!(freebies, Freebies::Requests(_));
+        assert_eq!(chunked.status, if is_counted { 200 } else { 402 }, "how much it is nobody knows");
+        assert_eq!(world.behind.seen().len(), if is_counted { 5 } else { 4 });
+        world.gateway.stop().await;
+    }
 }

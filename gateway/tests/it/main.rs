@@ -6,13 +6,19 @@
 mod behind;
 mod client;
 mod clients;
+mod dry_run;
 mod floods;
 mod grpc;
 mod ledger;
 mod metrics;
 mod plugin;
 mod prices;
+mod reload;
+mod revoked;
+mod slow;
 mod streams;
+mod tls;
+mod traces;
 mod upstreams;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
@@ -31,7 +37,7 @@ use sluice_gateway::{
     lightning::TestWallet,
     limits::LimitsConfig,
     metrics::Metrics,
-    server::Gateway,
+    server::{Beside, Gateway},
 };
 use tempfile::TempDir;
 
@@ -45,6 +51,7 @@ const MIB: usize = 1 << 20;
 /// A gateway that sells uploads of 2 MB for 100 sat.
 struct World {
     gateway: Gateway,
+    config: GatewayConfig,
     metrics: Arc<Metrics>,
     wallet: Arc<TestWallet>,
     ledger: Arc<dyn LedgerDb>,
@@ -80,6 +87,8 @@ impl World {
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut config = GatewayConfig {
             listen: free_port(),
+            tls: None,
+            https_port: None,
             admin_listen: free_port(),
             services: vec![service],
             master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
@@ -92,8 +101,11 @@ impl World {
         };
         change(&mut config);
         let metrics = Arc::<Metrics>::default();
-        let gateway = Gateway::start(config, wallet.clone(), ledger.clone(), metrics.clone()).await.unwrap();
-        Self { gateway, metrics, wallet, ledger, behind, folder }
+        let gateway =
+            Gateway::start(config.clone(), wallet.clone(), ledger.clone(), metrics.clone(), Beside::default())
+                .await
+                .unwrap();
+        Self { gateway, config, metrics, wallet, ledger, behind, folder }
     }
 
     async fn send(&self, request: Request) -> Reply {
@@ -128,7 +140,10 @@ fn media(upstream: &str) -> ServiceConfig {
         access: Access::protect(vec!["POST /largefile".parse().unwrap()]),
         price: Price::Flat(100),
         forward_credential: true,
+        dry_run: false,
         rate_limits: Vec::new(),
+        free_uploads: Vec::new(),
+        freebies: None,
     };
     ServiceConfig { offer, upstream: UpstreamConfig::new(&[upstream]).unwrap() }
 }
@@ -406,6 +421,8 @@ async fn a_taken_address_is_an_error_and_no_panic() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = GatewayConfig {
         listen: taken.local_addr().unwrap(),
+        tls: None,
+        https_port: None,
         admin_listen: taken.local_addr().unwrap(),
         services: vec![media("127.0.0.1:1")],
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
@@ -416,7 +433,10 @@ async fn a_taken_address_is_an_error_and_no_panic() {
         settlement: SettlementProof::Preimage,
         shutdown_timeout: Duration::from_secs(1),
     };
-    let error = Gateway::start(config, world.wallet.clone(), world.ledger.clone(), Arc::default()).await.err().unwrap();
+    let error = Gateway::start(config, world.wallet.clone(), world.ledger.clone(), Arc::default(), Beside::default())
+        .await
+        .err()
+        .unwrap();
     assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
     world.gateway.stop().await;
 }

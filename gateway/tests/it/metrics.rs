@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{MIB, World, client::Request, with};
 
 /// Waits until `line` is said: a request is counted after its answer has gone out.
-async fn says(world: &World, line: &str) {
+pub async fn says(world: &World, line: &str) {
     let said = async {
         while !world.metrics.render().lines().any(|said| said == line) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -141,7 +141,10 @@ async fn services_are_told_apart_by_host_path_and_method_and_each_has_its_tokens
             access: Access::protect(vec!["POST /paid".parse().unwrap()]),
             price: Price::Flat(1),
             forward_credential: false,
+            dry_run: false,
             rate_limits: Vec::new(),
+            free_uploads: Vec::new(),
+            freebies: None,
         },
         upstream: UpstreamConfig::new(&[upstream.address.to_string()]).unwrap(),
     };

@@ -5,13 +5,14 @@ use std::{
     ops::Range,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use sluice_common::{dare, l402::PaymentHash, muid::Muid};
 use time::{Duration, OffsetDateTime, macros::datetime};
+use tokio::sync::RwLock;
 
 use crate::{
     db::{
@@ -83,6 +84,10 @@ pub(crate) fn finished(content: ContentId, muid: Muid, owner: Owner) -> Finished
 pub(crate) struct FakeStore {
     lens: Mutex<HashMap<StoreKey, u64>>,
     fails: AtomicBool,
+    /// How often it was asked for a length.
+    pub(crate) looks: AtomicUsize,
+    /// Who has it written to holds up the answers about lengths.
+    pub(crate) answers: RwLock<()>,
 }
 
 impl FakeStore {
@@ -103,7 +108,7 @@ impl BlobStore for FakeStore {
         StoreKind::Local
     }
 
-    async fn create(&self, _: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+    async fn create(&self, _: &StoreKey, _: u64) -> Result<Box<dyn BlobWriter>, StoreError> {
         Err(StoreError::Missing)
     }
 
@@ -113,7 +118,10 @@ impl BlobStore for FakeStore {
         if self.fails.load(Ordering::SeqCst) {
             return Err(StoreError::Io(std::io::ErrorKind::PermissionDenied.into()));
         }
-        Ok(self.lens.lock().unwrap().get(key).copied())
+        let len = self.lens.lock().unwrap().get(key).copied();
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        let _may_answer = self.answers.read().await;
+        Ok(len)
     }
 
     async fn read(&self, _: &StoreKey, _: Range<u64>) -> Result<BlobStream, StoreError> {

@@ -1,9 +1,13 @@
 //! What goes, when, and what goes with it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join, join_all, join3};
 use sluice_common::dare::sealed_len;
+use tokio::time::timeout;
 
 use super::fixture::{SIZE, Server, at, finished, muid, owner};
 use crate::{
@@ -224,6 +228,30 @@ pub(crate) async fn says_what_an_owner_has(db: &dyn Database) {
     assert!(owns(owner(1), SIZE..=SIZE).await && owns(owner(2), 0..=u64::MAX).await);
     assert!(!owns(owner(1), 0..=SIZE - 1).await && !owns(owner(1), SIZE + 1..=u64::MAX).await);
     assert!(!owns(owner(3), 0..=u64::MAX).await);
+}
+
+pub(crate) async fn a_slow_store_holds_nobody_up_and_cannot_speak_of_what_is_gone(db: &dyn Database) {
+    let server = Server::new(db);
+    let older = server.upload(1, 1, None, 0).await;
+    let (content, newer) = server.begin(None, 10).await.unwrap();
+    let end = finished(content, muid(1), owner(2));
+    let held = server.store.answers.write().await;
+    let meanwhile = async {
+        while server.store.looks.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // Another upload comes to its end, and the copy that the store is about to praise goes.
+        server.upload(2, 3, None, 10).await;
+        assert!(server.delete(1, 1).await);
+        assert_eq!(server.sweep(10).await, [older]);
+        drop(held);
+    };
+    let meanwhile = timeout(Duration::from_secs(4), meanwhile);
+    let (committed, meanwhile) = join(server.commit(&end, 10), meanwhile).await;
+    meanwhile.expect("nobody waits for the store");
+    committed.unwrap();
+    assert_eq!(server.stored_key(1).await, Some(newer));
+    assert_eq!(server.sweep(10).await, []);
 }
 
 /// Uploads of one content race whatever could take it away: the delete of its last row, its expiry, and the sweep.

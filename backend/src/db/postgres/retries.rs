@@ -5,18 +5,10 @@ use sqlx::{PgConnection, Row};
 use time::OffsetDateTime;
 
 use super::{rows, uploads};
-use crate::db::{Owner, PaidUse, RETRY_WINDOW, RetryError, RetryId, retry};
-
-/// Parameters: payment hash, credential hash, declared length. Counts what is stored, and what of it is of this length.
-const ALIKE: &str = "\
-SELECT count(*) AS stored,
-  count(*) FILTER (WHERE $3 IS NULL OR abs($3 - coalesce(body_size, size)) <= $4) AS alike
-FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL";
-
-/// Parameters: payment hash, credential hash, now.
-const COUNT: &str = "\
-SELECT count(*) AS begun, count(*) FILTER (WHERE lease_until > $3) AS running, min(begun_at) AS first
-FROM paid_retry WHERE payment_hash = $1 AND credential_hash = $2";
+use crate::db::{
+    Owner, PaidUse, RetryError, RetryId, retry,
+    statements::{ALIKE, BEGIN_RETRY, COUNT_RETRIES, FORGET_RETRIES, HAS_STORED, LEASE_RETRY},
+};
 
 pub(super) async fn begin(
     tx: &mut PgConnection,
@@ -30,14 +22,11 @@ pub(super) async fn begin(
     let alike = sqlx::query(ALIKE).bind(&payment).bind(&credential);
     let alike = alike.bind(declared.map(retry::to_i64)).bind(retry::LIKENESS).fetch_one(&mut *tx).await?;
     let (stored, alike) = (rows::unsigned(&alike, "stored")?, rows::unsigned(&alike, "alike")?);
-    let old = "DELETE FROM paid_retry WHERE begun_at <= $1 AND (lease_until IS NULL OR lease_until <= $2)";
-    sqlx::query(old).bind(now - RETRY_WINDOW).bind(now).execute(&mut *tx).await?;
-    let count = sqlx::query(COUNT).bind(&payment).bind(&credential).bind(now).fetch_one(&mut *tx).await?;
+    sqlx::query(FORGET_RETRIES).bind(now - retry::WINDOW).bind(now).execute(&mut *tx).await?;
+    let count = sqlx::query(COUNT_RETRIES).bind(&payment).bind(&credential).bind(now).fetch_one(&mut *tx).await?;
     let (begun, running) = (rows::unsigned(&count, "begun")?, rows::unsigned(&count, "running")?);
     retry::check(stored, alike, begun, running, count.try_get("first")?, now)?;
-    let insert = "INSERT INTO paid_retry (payment_hash, credential_hash, begun_at, lease_until) \
-        VALUES ($1, $2, $3, $4) RETURNING id";
-    let id = sqlx::query_scalar(insert).bind(payment).bind(credential).bind(now).bind(lease_until);
+    let id = sqlx::query_scalar(BEGIN_RETRY).bind(payment).bind(credential).bind(now).bind(lease_until);
     Ok(RetryId(id.fetch_one(tx).await?))
 }
 
@@ -47,8 +36,7 @@ pub(super) async fn set_lease(
     retry: RetryId,
     lease_until: Option<OffsetDateTime>,
 ) -> Result<(), sqlx::Error> {
-    let set = sqlx::query("UPDATE paid_retry SET lease_until = $2 WHERE id = $1").bind(retry.0).bind(lease_until);
-    set.execute(tx).await.map(drop)
+    sqlx::query(LEASE_RETRY).bind(retry.0).bind(lease_until).execute(tx).await.map(drop)
 }
 
 pub(super) async fn has_stored(
@@ -57,9 +45,7 @@ pub(super) async fn has_stored(
     muid: Muid,
     owner: &Owner,
 ) -> Result<bool, sqlx::Error> {
-    const STORED: &str = "SELECT EXISTS (SELECT 1 FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 \
-        AND muid = $3 AND owner_pub_key = $4 AND stored_at IS NOT NULL)";
-    sqlx::query_scalar(STORED)
+    sqlx::query_scalar(HAS_STORED)
         .bind(paid.payment_hash.to_string())
         .bind(hex::encode(paid.credential_hash))
         .bind(muid.to_string())

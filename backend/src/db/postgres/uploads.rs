@@ -16,26 +16,19 @@ use crate::{
     db::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
         FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+        older::Older,
+        statements::{
+            BEGIN, COUNT, DISCARD, DISCARD_PENDING, GIVE_BACK, GIVE_BACK_IF_CHARGED, HOLD, HOLD_COUNTER, KEEP, PENDING,
+            SPEND, STORED_WITH,
+        },
     },
-    store::{BlobStore, StoreKind},
+    store::StoreKind,
 };
 
 /// What the first key of an advisory lock says the second is of.
 const LOCK_PAYMENT: i32 = 0x736c_7531;
 const LOCK_CONTENT: i32 = 0x736c_7532;
 const LOCK_OWNER: i32 = 0x736c_7533;
-
-/// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
-pub(super) const COUNT: &str = "\
-SELECT count(*) FILTER (WHERE stored_at IS NOT NULL) AS spent,
-  count(*) FILTER (WHERE stored_at IS NULL AND lease_until > $3) AS held
-FROM paid_upload_counter AS counter JOIN paid_upload USING (content_id) LEFT JOIN content ON content.id = content_id
-WHERE counter.payment_hash = $1 AND counter_id = $2";
-
-/// Parameters: payment hash, credential hash.
-pub(super) const STORED_WITH: &str = "\
-SELECT * FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL
-ORDER BY stored_at DESC, content_id DESC LIMIT 100";
 
 /// Parameters: payment hash, now.
 pub(super) const ENDED_OF_PAYMENT: &str = "\
@@ -50,13 +43,6 @@ SELECT id FROM content WHERE state = 'pending' AND lease_until <= $1 ORDER BY id
 /// Parameters: store, content id, limit. What sphinx-meme stored is in whichever store is configured.
 pub(super) const DISCARDED: &str = "\
 SELECT * FROM content WHERE state = 'discarded' AND store IN ($1, 'legacy') AND id > $2 ORDER BY id LIMIT $3";
-
-/// Parameters: content id, muid, owner. Deletes the held use if its token was charged for the owner's content before.
-pub(super) const GIVE_BACK_IF_CHARGED: &str = "\
-DELETE FROM paid_upload AS held WHERE content_id = $1 AND EXISTS (
-  SELECT 1 FROM paid_upload AS spent
-  WHERE spent.payment_hash = held.payment_hash AND spent.credential_hash = held.credential_hash AND spent.muid = $2
-    AND spent.owner_pub_key = $3 AND spent.stored_at IS NOT NULL)";
 
 /// Waits until nobody else has the lock of `name`, and holds it until the transaction ends.
 async fn lock(tx: &mut PgConnection, what: i32, name: &str) -> Result<(), sqlx::Error> {
@@ -95,9 +81,7 @@ pub(super) async fn begin(
         }
     }
     let sealing = upload.sealing.as_ref();
-    const INSERT: &str = "INSERT INTO content (state, store, store_key, sealed, nonce, key_fingerprint, lease_until, \
-        created) VALUES ('pending', $1, $2, $3, $4, $5, $6, $7) RETURNING id";
-    let content = sqlx::query_scalar(INSERT)
+    let content = sqlx::query_scalar(BEGIN)
         .bind(upload.store.name())
         .bind(upload.store_key.as_str())
         .bind(sealing.is_some())
@@ -120,17 +104,15 @@ async fn hold(
     paid: &PaidUse,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO paid_upload (content_id, payment_hash, credential_hash, begun_at) VALUES ($1, $2, $3, $4)",
-    )
-    .bind(content.0)
-    .bind(paid.payment_hash.to_string())
-    .bind(hex::encode(paid.credential_hash))
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(HOLD)
+        .bind(content.0)
+        .bind(paid.payment_hash.to_string())
+        .bind(hex::encode(paid.credential_hash))
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
     for counter in &paid.counters {
-        sqlx::query("INSERT INTO paid_upload_counter (payment_hash, counter_id, content_id) VALUES ($1, $2, $3)")
+        sqlx::query(HOLD_COUNTER)
             .bind(paid.payment_hash.to_string())
             .bind(hex::encode(counter.id))
             .bind(content.0)
@@ -140,74 +122,86 @@ async fn hold(
     Ok(())
 }
 
+/// None: `older` is not the stored copy any more. Then nothing of it may be committed.
 pub(super) async fn finish(
     tx: &mut PgConnection,
     upload: &FinishedUpload,
-    store: &dyn BlobStore,
+    older: &Older,
+    store: StoreKind,
     now: OffsetDateTime,
-) -> Result<Media, CommitError> {
+) -> Result<Option<Media>, CommitError> {
     let payment =
         sqlx::query_scalar("SELECT payment_hash FROM paid_upload WHERE content_id = $1").bind(upload.content.0);
     let payment: Option<String> = payment.fetch_optional(&mut *tx).await?;
     if let Some(payment) = payment {
         lock_payment(tx, &payment).await?;
     }
-    let sealing = pending(tx, upload.content).await?;
+    lock_pending(tx, upload.content).await?;
     charge(tx, upload, now).await?;
     if upload.quota.is_limited() {
         lock(tx, LOCK_OWNER, upload.media.owner.as_str()).await?;
         media::check_quota(tx, upload).await?;
     }
     lock_content(tx, &upload.muid.to_string()).await?;
-    discard_legacy(tx, upload.muid, store.kind()).await?;
-    keep_one(tx, upload.content, sealing.as_ref(), upload.muid, Variant::File, upload.size, store).await?;
+    discard_legacy(tx, upload.muid, store).await?;
+    if !keep_one(tx, upload.content, older, upload.muid, Variant::File, upload.size).await? {
+        return Ok(None);
+    }
     media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
-    Ok(media::save(tx, upload, now).await?)
+    Ok(Some(media::save(tx, upload, now).await?))
 }
 
+/// None: as with [`finish`].
 pub(super) async fn finish_variant(
     tx: &mut PgConnection,
     upload: &FinishedVariant,
-    store: &dyn BlobStore,
-) -> Result<Content, CommitError> {
+    older: &Older,
+) -> Result<Option<Content>, CommitError> {
     let FinishedVariant { content, muid, variant, size } = *upload;
-    let sealing = pending(tx, content).await?;
+    lock_pending(tx, content).await?;
     lock_content(tx, &muid.to_string()).await?;
     if media::stored(tx, muid, Variant::File).await?.is_none() && media::legacy(tx, muid).await?.is_none() {
         return Err(CommitError::NoFile);
     }
-    keep_one(tx, content, sealing.as_ref(), muid, variant, size, store).await?;
-    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost)
+    if !keep_one(tx, content, older, muid, variant, size).await? {
+        return Ok(None);
+    }
+    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost).map(Some)
 }
 
-/// How the copy of an upload is sealed that is still pending, and will be until this transaction ends.
-async fn pending(tx: &mut PgConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
-    let pending = sqlx::query("SELECT * FROM content WHERE id = $1 AND state = 'pending' FOR UPDATE");
-    let pending = pending.bind(content.0).fetch_optional(tx).await?.ok_or(CommitError::LeaseLost)?;
+/// How the copy of an upload is sealed that is still pending.
+pub(super) async fn pending(db: &mut PgConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
+    let pending = sqlx::query(PENDING).bind(content.0);
+    let pending = pending.fetch_optional(db).await?.ok_or(CommitError::LeaseLost)?;
     Ok(rows::sealing(&pending)?)
 }
 
-/// Makes the new copy the stored one, unless there is one that is as good; discards the other.
+/// Makes sure that an upload is still pending, and will be until this transaction ends.
+async fn lock_pending(tx: &mut PgConnection, content: ContentId) -> Result<(), CommitError> {
+    let pending = sqlx::query("SELECT 1 FROM content WHERE id = $1 AND state = 'pending' FOR UPDATE").bind(content.0);
+    pending.fetch_optional(tx).await?.ok_or(CommitError::LeaseLost).map(drop)
+}
+
+/// Makes the new copy the stored one, unless the older one is as good; discards the other. False, with nothing done:
+/// `older` is not the stored one any more.
 async fn keep_one(
     tx: &mut PgConnection,
     new: ContentId,
-    sealing: Option<&Sealing>,
+    older: &Older,
     muid: Muid,
     variant: Variant,
     size: u64,
-    store: &dyn BlobStore,
-) -> Result<(), CommitError> {
-    let older = media::stored(tx, muid, variant).await?;
-    if let Some(older) = &older
-        && older.can_stand_for(size, sealing, store).await?
-    {
-        return Ok(discard(tx, new).await?);
+) -> Result<bool, CommitError> {
+    if !older.is(media::stored(tx, muid, variant).await?.as_ref()) {
+        return Ok(false);
     }
-    if let Some(older) = older {
+    if older.stands() {
+        discard(tx, new).await?;
+        return Ok(true);
+    }
+    if let Some(older) = older.copy() {
         discard(tx, older.id).await?;
     }
-    const KEEP: &str = "UPDATE content SET state = 'stored', muid = $2, variant = $3, size = $4, lease_until = NULL \
-        WHERE id = $1";
     sqlx::query(KEEP)
         .bind(new.0)
         .bind(muid.to_string())
@@ -215,7 +209,7 @@ async fn keep_one(
         .bind(rows::integer(size)?)
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Discards a legacy copy that is not known to be good: the new one takes its place. It is in the store that there is.
@@ -235,35 +229,29 @@ async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateT
     let muid = upload.muid.to_string();
     let owner = upload.media.owner.as_str();
     sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
-    sqlx::query(
-        "UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5, body_size = $6 WHERE content_id = $1",
-    )
-    .bind(upload.content.0)
-    .bind(now)
-    .bind(&muid)
-    .bind(rows::integer(upload.size)?)
-    .bind(owner)
-    .bind(rows::integer(upload.body_size)?)
-    .execute(&mut *tx)
-    .await?;
-    Ok(())
-}
-
-/// Marks a copy for removal.
-async fn discard(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = $1")
-        .bind(content.0)
+    sqlx::query(SPEND)
+        .bind(upload.content.0)
+        .bind(now)
+        .bind(&muid)
+        .bind(rows::integer(upload.size)?)
+        .bind(owner)
+        .bind(rows::integer(upload.body_size)?)
         .execute(&mut *tx)
         .await?;
     Ok(())
 }
 
+/// Marks a copy for removal.
+async fn discard(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
+    sqlx::query(DISCARD).bind(content.0).execute(&mut *tx).await?;
+    Ok(())
+}
+
 /// Ends a pending upload: gives its use back and marks its copy for removal. On any other row: nothing.
 pub(super) async fn discard_pending(tx: &mut PgConnection, content: ContentId) -> Result<(), sqlx::Error> {
-    let ended =
-        sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = $1 AND state = 'pending'");
+    let ended = sqlx::query(DISCARD_PENDING);
     if ended.bind(content.0).execute(&mut *tx).await?.rows_affected() > 0 {
-        let held = sqlx::query("DELETE FROM paid_upload WHERE content_id = $1 AND stored_at IS NULL");
+        let held = sqlx::query(GIVE_BACK);
         held.bind(content.0).execute(&mut *tx).await?;
     }
     Ok(())

@@ -18,6 +18,7 @@ use crate::db::{
         database_tests,
         fixture::{LEASE_SECS, Server, at, finished, muid, owner, token, upload},
     },
+    statements,
 };
 
 database_tests!(empty());
@@ -288,12 +289,12 @@ async fn every_query_finds_its_rows_by_an_index() {
         search::SEARCH,
         search::SEARCH_FREQUENT,
         search::COUNT,
-        uploads::COUNT,
-        uploads::STORED_WITH,
+        statements::COUNT,
+        statements::STORED_WITH,
         uploads::ENDED_OF_PAYMENT,
         uploads::ENDED,
         uploads::DISCARDED,
-        uploads::GIVE_BACK_IF_CHARGED,
+        statements::GIVE_BACK_IF_CHARGED,
     ] {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(&database.writer).await;
         let steps: Vec<String> = plan.unwrap().iter().map(|step| step.get("detail")).collect();

@@ -10,21 +10,14 @@ use crate::{
     db::{
         BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
         FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+        older::Older,
+        statements::{
+            BEGIN, COUNT, DISCARD, DISCARD_PENDING, GIVE_BACK, GIVE_BACK_IF_CHARGED, HOLD, HOLD_COUNTER, KEEP, PENDING,
+            SPEND, STORED_WITH,
+        },
     },
-    store::{BlobStore, StoreKind},
+    store::StoreKind,
 };
-
-/// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
-pub(super) const COUNT: &str = "\
-SELECT count(*) FILTER (WHERE stored_at IS NOT NULL) AS spent,
-  count(*) FILTER (WHERE stored_at IS NULL AND lease_until > ?3) AS held
-FROM paid_upload_counter AS counter JOIN paid_upload USING (content_id) LEFT JOIN content ON content.id = content_id
-WHERE counter.payment_hash = ?1 AND counter_id = ?2";
-
-/// Parameters: payment hash, credential hash.
-pub(super) const STORED_WITH: &str = "\
-SELECT * FROM paid_upload WHERE payment_hash = ? AND credential_hash = ? AND stored_at IS NOT NULL
-ORDER BY stored_at DESC, content_id DESC LIMIT 100";
 
 /// Parameters: payment hash, now.
 pub(super) const ENDED_OF_PAYMENT: &str = "\
@@ -37,13 +30,6 @@ pub(super) const ENDED: &str = "SELECT id FROM content WHERE state = 'pending' A
 /// Parameters: store, content id, limit.
 pub(super) const DISCARDED: &str = "\
 SELECT * FROM content WHERE state = 'discarded' AND store = ? AND id > ? ORDER BY id LIMIT ?";
-
-/// Parameters: content id, muid, owner. Deletes the held use if its token was charged for the owner's content before.
-pub(super) const GIVE_BACK_IF_CHARGED: &str = "\
-DELETE FROM paid_upload AS held WHERE content_id = ?1 AND EXISTS (
-  SELECT 1 FROM paid_upload AS spent
-  WHERE spent.payment_hash = held.payment_hash AND spent.credential_hash = held.credential_hash AND spent.muid = ?2
-    AND spent.owner_pub_key = ?3 AND spent.stored_at IS NOT NULL)";
 
 pub(super) async fn begin(
     tx: &mut SqliteConnection,
@@ -64,9 +50,7 @@ pub(super) async fn begin(
         }
     }
     let sealing = upload.sealing.as_ref();
-    const INSERT: &str = "INSERT INTO content (state, store, store_key, sealed, nonce, key_fingerprint, lease_until, \
-        created) VALUES ('pending', ?, ?, ?, ?, ?, ?, ?) RETURNING id";
-    let content = sqlx::query_scalar(INSERT)
+    let content = sqlx::query_scalar(BEGIN)
         .bind(upload.store.name())
         .bind(upload.store_key.as_str())
         .bind(sealing.is_some())
@@ -89,7 +73,7 @@ async fn hold(
     paid: &PaidUse,
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO paid_upload (content_id, payment_hash, credential_hash, begun_at) VALUES (?, ?, ?, ?)")
+    sqlx::query(HOLD)
         .bind(content.0)
         .bind(paid.payment_hash.to_string())
         .bind(hex::encode(paid.credential_hash))
@@ -97,7 +81,7 @@ async fn hold(
         .execute(&mut *tx)
         .await?;
     for counter in &paid.counters {
-        sqlx::query("INSERT INTO paid_upload_counter (payment_hash, counter_id, content_id) VALUES (?, ?, ?)")
+        sqlx::query(HOLD_COUNTER)
             .bind(paid.payment_hash.to_string())
             .bind(hex::encode(counter.id))
             .bind(content.0)
@@ -107,68 +91,73 @@ async fn hold(
     Ok(())
 }
 
+/// None: `older` is not the stored copy any more. Then nothing of it may be committed.
 pub(super) async fn finish(
     tx: &mut SqliteConnection,
     upload: &FinishedUpload,
-    store: &dyn BlobStore,
+    older: &Older,
     now: OffsetDateTime,
-) -> Result<Media, CommitError> {
-    let sealing = pending(tx, upload.content).await?;
+) -> Result<Option<Media>, CommitError> {
+    pending(tx, upload.content).await?;
     media::check_quota(tx, upload).await?;
     charge(tx, upload, now).await?;
-    keep_one(tx, upload.content, sealing.as_ref(), upload.muid, Variant::File, upload.size, store).await?;
+    if !keep_one(tx, upload.content, older, upload.muid, Variant::File, upload.size).await? {
+        return Ok(None);
+    }
     media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
-    Ok(media::save(tx, upload, now).await?)
+    Ok(Some(media::save(tx, upload, now).await?))
 }
 
+/// None: as with [`finish`].
 pub(super) async fn finish_variant(
     tx: &mut SqliteConnection,
     upload: &FinishedVariant,
-    store: &dyn BlobStore,
-) -> Result<Content, CommitError> {
+    older: &Older,
+) -> Result<Option<Content>, CommitError> {
     let FinishedVariant { content, muid, variant, size } = *upload;
-    let sealing = pending(tx, content).await?;
+    pending(tx, content).await?;
     media::stored(tx, muid, Variant::File).await?.ok_or(CommitError::NoFile)?;
-    keep_one(tx, content, sealing.as_ref(), muid, variant, size, store).await?;
-    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost)
+    if !keep_one(tx, content, older, muid, variant, size).await? {
+        return Ok(None);
+    }
+    media::stored(tx, muid, variant).await?.ok_or(CommitError::LeaseLost).map(Some)
 }
 
 /// How the copy of an upload is sealed that is still pending.
-async fn pending(tx: &mut SqliteConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
-    let pending = sqlx::query("SELECT * FROM content WHERE id = ? AND state = 'pending'").bind(content.0);
+pub(super) async fn pending(tx: &mut SqliteConnection, content: ContentId) -> Result<Option<Sealing>, CommitError> {
+    let pending = sqlx::query(PENDING).bind(content.0);
     let pending = pending.fetch_optional(tx).await?.ok_or(CommitError::LeaseLost)?;
     Ok(rows::sealing(&pending)?)
 }
 
-/// Makes the new copy the stored one, unless there is one that is as good; discards the other.
+/// Makes the new copy the stored one, unless the older one is as good; discards the other. False, with nothing done:
+/// `older` is not the stored one any more.
 async fn keep_one(
     tx: &mut SqliteConnection,
     new: ContentId,
-    sealing: Option<&Sealing>,
+    older: &Older,
     muid: Muid,
     variant: Variant,
     size: u64,
-    store: &dyn BlobStore,
-) -> Result<(), CommitError> {
-    let older = media::stored(tx, muid, variant).await?;
-    if let Some(older) = &older
-        && older.can_stand_for(size, sealing, store).await?
-    {
-        return Ok(discard(tx, new).await?);
+) -> Result<bool, CommitError> {
+    if !older.is(media::stored(tx, muid, variant).await?.as_ref()) {
+        return Ok(false);
     }
-    if let Some(older) = older {
+    if older.stands() {
+        discard(tx, new).await?;
+        return Ok(true);
+    }
+    if let Some(older) = older.copy() {
         discard(tx, older.id).await?;
     }
-    const KEEP: &str =
-        "UPDATE content SET state = 'stored', muid = ?, variant = ?, size = ?, lease_until = NULL WHERE id = ?";
     sqlx::query(KEEP)
+        .bind(new.0)
         .bind(muid.to_string())
         .bind(variant.name())
         .bind(rows::integer(size)?)
-        .bind(new.0)
         .execute(tx)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.
@@ -176,13 +165,13 @@ async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetD
     let muid = upload.muid.to_string();
     let owner = upload.media.owner.as_str();
     sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
-    sqlx::query("UPDATE paid_upload SET stored_at = ?, muid = ?, size = ?, owner_pub_key = ?, body_size = ? WHERE content_id = ?")
+    sqlx::query(SPEND)
+        .bind(upload.content.0)
         .bind(rows::micros(now))
         .bind(&muid)
         .bind(rows::integer(upload.size)?)
         .bind(owner)
         .bind(rows::integer(upload.body_size)?)
-        .bind(upload.content.0)
         .execute(&mut *tx)
         .await?;
     Ok(())
@@ -190,24 +179,14 @@ async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetD
 
 /// Marks a copy for removal.
 async fn discard(tx: &mut SqliteConnection, content: ContentId) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = ?")
-        .bind(content.0)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(DISCARD).bind(content.0).execute(&mut *tx).await?;
     Ok(())
 }
 
 /// Ends a pending upload: gives its use back and marks its copy for removal. On any other row: nothing.
 pub(super) async fn discard_pending(tx: &mut SqliteConnection, content: ContentId) -> Result<(), sqlx::Error> {
-    // Only pending uploads hold a use, so whatever of it is not spent belongs to one.
-    sqlx::query("DELETE FROM paid_upload WHERE content_id = ? AND stored_at IS NULL")
-        .bind(content.0)
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("UPDATE content SET state = 'discarded', lease_until = NULL WHERE id = ? AND state = 'pending'")
-        .bind(content.0)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(GIVE_BACK).bind(content.0).execute(&mut *tx).await?;
+    sqlx::query(DISCARD_PENDING).bind(content.0).execute(&mut *tx).await?;
     Ok(())
 }
 

@@ -37,7 +37,7 @@ use super::{BlobStore, BlobStream, BlobWriter, StoreError, StoreKey, StoreKind};
 /// How often unfinished uploads of a copy that is to go are looked for: a part that was on its way may bring one back.
 const ABORT_ROUNDS: usize = 3;
 
-/// How long a HEAD may take with all its attempts: a transaction waits for it.
+/// How long a HEAD may take with all its attempts: the end of an upload waits for it.
 const LOOKING: Duration = Duration::from_secs(10);
 
 /// Which bucket of which server, and how it is talked to.
@@ -201,16 +201,24 @@ impl S3Store {
             }
             self.begun.end(key, &upload);
         }
+        let mut refused = None;
         for _ in 0..ABORT_ROUNDS {
             let unfinished = self.unfinished(key).await?;
             if unfinished.is_empty() {
-                break;
+                return Ok(());
             }
+            refused = None;
             for upload in unfinished {
-                self.abort(key, &upload).await?;
+                match self.abort(key, &upload).await {
+                    Ok(()) => {}
+                    Err(error) if error.is_away() => return Err(error),
+                    // Another sweeper may have been faster, and not every server says so with 404. If it is there all
+                    // the same, the server names it again.
+                    Err(error) => refused = Some(error),
+                }
             }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     async fn abort(&self, key: &StoreKey, upload: &str) -> Result<(), StoreError> {
@@ -285,10 +293,10 @@ impl BlobStore for S3Store {
 
     /// Not every server knows `If-None-Match`, so a HEAD comes first; a server that does know it is asked to look
     /// again when the copy is whole.
-    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
+    async fn create(&self, key: &StoreKey, longest: u64) -> Result<Box<dyn BlobWriter>, StoreError> {
         match self.head(key).await? {
             Some(_) => Err(StoreError::Taken),
-            None => Ok(Box::new(S3Writer::new(self.clone(), key.clone()))),
+            None => Ok(Box::new(S3Writer::new(self.clone(), key.clone(), longest))),
         }
     }
 
@@ -316,7 +324,7 @@ impl BlobStore for S3Store {
     /// Writes, reads and removes a copy of its own, so that a right that is missing shows now.
     async fn check(&self) -> Result<(), StoreError> {
         let key = StoreKey::random();
-        let mut writer = self.create(&key).await?;
+        let mut writer = self.create(&key, 5).await?;
         writer.write(Bytes::from_static(b"probe")).await?;
         writer.finish().await?;
         let read = async { Reading::open(self.clone(), key.clone(), 0..5).await?.step().await };

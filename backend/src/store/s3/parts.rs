@@ -8,22 +8,23 @@ use crate::store::StoreError;
 
 const MIB: u64 = 1 << 20;
 
-/// The length of a part, until a file is so long that 10,000 of them would not hold it.
+/// The length of a part, unless 10,000 of them (78 GiB) might not hold the file.
 pub(super) const PART_LEN: u64 = 8 * MIB;
 
-/// From then on a part is this fraction of all that went before it. With it, 10,000 parts, which is all that S3 takes,
-/// hold 5 TiB, which is too; and a part stays under 5 GiB, again the most.
-const PARTS_BEFORE_GROWTH: u64 = 1_350;
+/// All that S3 takes, of one upload and in one object. So no part is longer than 525 MiB.
+const MAX_PARTS: u64 = 10_000;
+const MAX_OBJECT_LEN: u64 = 5 << 40;
 
-/// What one upload has under way at once, in bytes; a single part may be more.
+/// What one upload has under way at once, in bytes; a single part may be more. Beside it, it holds the part that it
+/// fills: 32 MiB in all, and where parts are longer than 24 MiB (files that may have 234 GiB) two of those.
 pub(super) const IN_FLIGHT_BYTES: u64 = 3 * PART_LEN;
 
 /// What all uploads into one store have under way at once, in MiB; a single part may be more.
 const ALL_IN_FLIGHT_MIB: u32 = 128;
 
-/// The length of the part that begins after `sent` bytes of its file.
-pub(super) fn part_len(sent: u64) -> u64 {
-    (sent / PARTS_BEFORE_GROWTH).next_multiple_of(MIB).max(PART_LEN)
+/// The length of every part, but the last, of a copy of at most `longest` bytes.
+pub(super) fn part_len(longest: u64) -> u64 {
+    longest.min(MAX_OBJECT_LEN).div_ceil(MAX_PARTS).next_multiple_of(MIB).max(PART_LEN)
 }
 
 /// The room that all uploads of a store share for what is under way to the server. Who waits for it holds no more than
@@ -48,25 +49,19 @@ impl Room {
 mod tests {
     use super::*;
 
-    /// The largest part, and the number of parts, of a file of `len` bytes.
-    fn parts(len: u64) -> (u64, u64) {
-        let (mut sent, mut largest, mut count) = (0, 0, 0);
-        while sent < len {
-            let part = part_len(sent).min(len - sent);
-            (sent, largest, count) = (sent + part, largest.max(part), count + 1);
-        }
-        (largest, count)
-    }
-
     #[test]
     fn what_s3_takes_at_most_fits_and_small_parts_do_for_what_is_usual() {
-        let gib = 1 << 30;
-        assert_eq!(parts(4 * gib), (PART_LEN, 512));
-        assert_eq!(parts(10 * gib), (PART_LEN, 1_280));
-        let (largest, count) = parts(100 * gib);
-        assert!(largest <= 80 * MIB && count < 10_000, "{largest} {count}");
-        let (largest, count) = parts(5 << 40);
-        assert!(largest < 5 * gib && count <= 10_000, "{largest} {count}");
+        const GIB: u64 = 1 << 30;
+        for len in [0, 1, 10 * GIB, 11 * GIB, PART_LEN * MAX_PARTS] {
+            assert_eq!(part_len(len), PART_LEN, "{len}");
+        }
+        for (len, part) in [(PART_LEN * MAX_PARTS + 1, 9), (100 * GIB, 11), (234 * GIB, 24), (1 << 40, 105)] {
+            assert_eq!(part_len(len), part * MIB, "{len}");
+            assert!(len.div_ceil(part_len(len)) <= MAX_PARTS, "{len}");
+        }
+        for len in [MAX_OBJECT_LEN, u64::MAX] {
+            assert_eq!(part_len(len), 525 * MIB);
+        }
     }
 
     #[tokio::test]

@@ -108,7 +108,7 @@ mod real {
     async fn two_writers_of_one_key_do_not_mix() {
         let store = open().1;
         let key = StoreKey::random();
-        let (mut first, mut second) = (store.create(&key).await.unwrap(), store.create(&key).await.unwrap());
+        let (mut first, mut second) = (store.create(&key, 7).await.unwrap(), store.create(&key, 7).await.unwrap());
         first.write(Bytes::from_static(b"first")).await.unwrap();
         second.write(Bytes::from_static(b"second!")).await.unwrap();
         first.finish().await.unwrap();
@@ -174,7 +174,7 @@ async fn an_upload_of_a_process_that_died_is_found() {
 async fn a_writer_that_is_dropped_takes_its_parts_along() {
     let (peer, store) = open().await;
     let key = StoreKey::random();
-    let mut writer = store.create(&key).await.unwrap();
+    let mut writer = store.create(&key, 20 * MIB as u64).await.unwrap();
     for _ in 0..20 {
         writer.write(bytes(MIB).into()).await.unwrap();
     }
@@ -193,7 +193,7 @@ async fn a_key_that_is_taken_meanwhile_stays_the_first_writers() {
     for len in [5, 9 * MIB] {
         let (_peer, store) = open().await;
         let key = StoreKey::random();
-        let mut second = store.create(&key).await.unwrap();
+        let mut second = store.create(&key, len as u64).await.unwrap();
         contract::put(&store, &key, b"first").await;
         // The same length is no proof that it is the same copy.
         second.write(bytes(len).into()).await.unwrap();
@@ -211,6 +211,23 @@ async fn an_upload_has_three_parts_under_way_and_a_store_sixteen() {
     let puts = (0..8).map(|_| async { contract::put(&store, &StoreKey::random(), &content).await });
     futures_util::future::join_all(puts).await;
     assert!(peer.parts_at_once() <= 16, "{}", peer.parts_at_once());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_may_be_very_long_has_long_parts_and_fewer_of_them_under_way() {
+    let (peer, store) = open().await;
+    let content = bytes(64 * MIB);
+    for (longest, parts, at_once) in [(160 << 30, 4, 1), (64 << 30, 8, 3)] {
+        let (key, before) = (StoreKey::random(), peer.count(Call::Part));
+        let mut writer = store.create(&key, longest).await.unwrap();
+        for piece in content.chunks(100_000) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        writer.finish().await.unwrap();
+        assert_eq!(peer.count(Call::Part) - before, parts, "{longest}");
+        assert!(peer.parts_at_once() <= at_once, "{longest}: {}", peer.parts_at_once());
+        assert!(contract::get(&store, &key, 0..content.len() as u64).await.unwrap() == content);
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ const CREATE: &str = "CreateMultipartUpload";
 pub(super) struct S3Writer {
     object: Object,
     part: BytesMut,
+    /// The length of all parts but the last.
+    part_len: usize,
     /// Bytes in the parts before this one.
     sent: u64,
     upload: Option<Upload>,
@@ -51,9 +53,11 @@ struct SentPart {
 }
 
 impl S3Writer {
-    pub(super) fn new(store: S3Store, key: StoreKey) -> Self {
+    /// Writes at most `longest` bytes.
+    pub(super) fn new(store: S3Store, key: StoreKey, longest: u64) -> Self {
         let writer = hex::encode(rand::random::<[u8; 16]>());
-        Self { object: Object { store, key, writer }, part: BytesMut::new(), sent: 0, upload: None }
+        let object = Object { store, key, writer };
+        Self { object, part: BytesMut::new(), part_len: part_len(longest) as usize, sent: 0, upload: None }
     }
 
     /// Sends the part as it is, once there is room.
@@ -85,7 +89,7 @@ impl S3Writer {
 impl BlobWriter for S3Writer {
     async fn write(&mut self, mut bytes: Bytes) -> Result<(), StoreError> {
         loop {
-            let room = part_len(self.sent) as usize - self.part.len();
+            let room = self.part_len - self.part.len();
             // A full part waits for more, so that the last one is not empty, and what fits into one part is one PUT.
             if bytes.len() <= room {
                 self.part.extend_from_slice(&bytes);

@@ -1,6 +1,11 @@
 //! Uploads that are refused, and what is left of them: nothing.
 
-use std::{future::ready, io};
+use std::{
+    future::ready,
+    io, mem,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use axum::body::Bytes;
 use http::StatusCode;
@@ -10,7 +15,10 @@ use super::{
     rig::{self, CONTENT_TYPE, Rig, file_form, form, paid_order},
     trouble::{Step, Stepped},
 };
-use crate::store::{LocalStore, contract::bytes};
+use crate::{
+    disk::DiskGuard,
+    store::{LocalStore, contract::bytes},
+};
 
 /// A body that must not be read.
 fn untouchable() -> Body {
@@ -111,7 +119,9 @@ async fn decides_without_the_body_where_it_can() {
 
 /// A store that fails at one place, as a local one whose disk is full would.
 fn failing(inner: Arc<LocalStore>, at: Step, kind: io::ErrorKind) -> Arc<dyn BlobStore> {
-    let ask = move |step| ready(if step == at { Err(kind.into()) } else { Ok(()) });
+    let ask = move |step: Step| {
+        ready(if mem::discriminant(&step) == mem::discriminant(&at) { Err(kind.into()) } else { Ok(()) })
+    };
     Arc::new(Stepped { inner, ask })
 }
 
@@ -119,8 +129,8 @@ fn failing(inner: Arc<LocalStore>, at: Step, kind: io::ErrorKind) -> Arc<dyn Blo
 async fn a_store_that_fails_costs_nothing() {
     use io::ErrorKind::{PermissionDenied, StorageFull};
     for (at, kind, status) in [
-        (Step::Create, PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
-        (Step::Create, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
+        (Step::Create(0), PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
+        (Step::Create(0), StorageFull, StatusCode::INSUFFICIENT_STORAGE),
         (Step::Written, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
         (Step::Finished, StorageFull, StatusCode::INSUFFICIENT_STORAGE),
         (Step::Finished, PermissionDenied, StatusCode::SERVICE_UNAVAILABLE),
@@ -142,5 +152,35 @@ async fn a_store_that_cannot_say_what_it_has_stores_nothing_new() {
     rig.upload(rig::order(), file_form(b"the same")).await.unwrap();
     let problem = rig.upload(paid_order(), file_form(b"the same")).await.unwrap_err().to_problem();
     assert_eq!(problem.code(), "storage_unavailable");
+    rig.has_only(1).await;
+}
+
+#[tokio::test]
+async fn what_the_disk_has_no_room_for_is_refused_before_it_is_read_or_once_that_shows() {
+    const MIB: u64 = 1024 * 1024;
+    let free = Arc::new(AtomicU64::new(100 * MIB));
+    let probe = Arc::clone(&free);
+    let disk = DiskGuard::new(Some(Path::new("/")), None, 90 * MIB).probed(move |_| Ok(probe.load(Relaxed)));
+    let rig = Rig::build(|db, store| Uploads::new(db, store, None).with_disk(disk)).await;
+    let full = |result: Result<Media, UploadError>| {
+        let problem = result.unwrap_err().to_problem();
+        assert_eq!((problem.status(), problem.code()), (StatusCode::INSUFFICIENT_STORAGE, "storage_unavailable"));
+    };
+
+    let form = file_form(&bytes(11 << 20));
+    let order = || UploadOrder { max_upload_bytes: 20 * MIB, ..paid_order() };
+    full(rig.upload(order(), form.clone()).await);
+    rig.has_only(0).await;
+    // Of unknown length it begins; then the disk fills up.
+    let filling = Arc::clone(&free);
+    let pieces = futures_util::stream::iter(form.chunks(1 << 20).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+    let pieces = futures_util::StreamExt::map(pieces, move |piece| {
+        filling.fetch_sub(piece.len() as u64 * 2, Relaxed);
+        Ok::<_, io::Error>(piece)
+    });
+    full(rig.uploads.receive(order(), Some(CONTENT_TYPE), Body::from_stream(pieces)).await);
+    rig.has_only(0).await;
+    free.store(102 * MIB, Relaxed);
+    rig.upload(order(), form).await.unwrap();
     rig.has_only(1).await;
 }

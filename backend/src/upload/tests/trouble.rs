@@ -23,7 +23,8 @@ use crate::{
 /// Where a store has come to with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    Create,
+    /// Of at most so many bytes.
+    Create(u64),
     Len,
     Written,
     Finish,
@@ -66,9 +67,9 @@ where
         self.inner.kind()
     }
 
-    async fn create(&self, key: &StoreKey) -> Result<Box<dyn BlobWriter>, StoreError> {
-        (self.ask)(Step::Create).await?;
-        Ok(Box::new(SteppedWriter { inner: self.inner.create(key).await?, ask: self.ask.clone() }))
+    async fn create(&self, key: &StoreKey, longest: u64) -> Result<Box<dyn BlobWriter>, StoreError> {
+        (self.ask)(Step::Create(longest)).await?;
+        Ok(Box::new(SteppedWriter { inner: self.inner.create(key, longest).await?, ask: self.ask.clone() }))
     }
 
     async fn len(&self, key: &StoreKey) -> Result<Option<u64>, StoreError> {

@@ -22,9 +22,9 @@ pub struct Details {
     /// What a buyer pays you for it, in satoshi
     #[arg(long, value_name = "SAT", value_parser = clap::value_parser!(i64).range(0..))]
     pub price: Option<i64>,
-    /// Let anybody download it
-    #[arg(long)]
-    pub public: bool,
+    /// Let anybody download it; --public=false: nobody but you
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub public: Option<bool>,
 }
 
 impl Details {
@@ -56,7 +56,7 @@ impl Details {
                 self.tags
             },
             price: self.price.or_else(|| stored.json["price"].as_i64()),
-            public: self.public || stored.public,
+            public: self.public.or(Some(stored.public)),
         }
     }
 
@@ -69,7 +69,7 @@ impl Details {
             ("description", is_text("description", &self.description)),
             ("tags", self.tags.is_empty() || stored["tags"] == Value::from(self.tags.clone())),
             ("price", self.price.is_none_or(|price| stored["price"] == price)),
-            ("public", !self.public || stored["public"] == true),
+            ("public", self.public.is_none_or(|public| stored["public"] == public)),
         ];
         is_same.into_iter().filter(|(_, is_same)| !is_same).map(|(member, _)| member).collect()
     }
@@ -96,7 +96,7 @@ impl Details {
             ("description", self.description.clone()),
             ("tags", tags),
             ("price", self.price.map(|price| price.to_string())),
-            ("public", self.public.then(|| "true".to_owned())),
+            ("public", self.public.map(|public| public.to_string())),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn fields_stand_before_the_file() {
-        let (head, tail) = around_file(&Details { public: true, ..details() }, "a\"\r\nb\u{1b}.PNG", "BOUNDARY");
+        let (head, tail) = around_file(&Details { public: Some(true), ..details() }, "a\"\r\nb\u{1b}.PNG", "BOUNDARY");
         insta::assert_snapshot!(format!("{head}FILE{tail}").replace("\r\n", "\n"), @r#"
         --BOUNDARY
         Content-Disposition: form-data; name="name"
@@ -227,16 +227,21 @@ mod tests {
             (Details { name: Some("a".into()), ..details() }, &["name"][..]),
             (Details { description: Some("e".into()), ..details() }, &["description"]),
             (Details { tags: vec!["x".into()], ..details() }, &["tags"]),
-            (Details { price: Some(4), public: true, ..details() }, &["price", "public"]),
+            (Details { price: Some(4), public: Some(true), ..details() }, &["price", "public"]),
         ] {
             assert_eq!(other.unlike(&stored), unlike, "{other:?}");
         }
-        let other = Details { price: Some(4), public: true, ..details() };
+        let other = Details { price: Some(4), public: Some(true), ..details() };
         assert_eq!(
             other.change(&other.unlike(&stored)),
             serde_json::json!({"price": 4, "public": true}),
             "and nothing else is said of it"
         );
+        // What was public need not stay so.
+        let (private, public) =
+            (Details { public: Some(false), ..Details::default() }, serde_json::json!({"public": true}));
+        assert!(private.unlike(&stored).is_empty() && Details::default().unlike(&public).is_empty());
+        assert_eq!(private.change(&private.unlike(&public)), serde_json::json!({"public": false}));
         assert_eq!(details().change(&["name", "tags"]), serde_json::json!({"name": "a b", "tags": ["x", "y"]}));
     }
 

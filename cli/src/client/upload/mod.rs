@@ -137,7 +137,7 @@ impl Upload<'_> {
             self.details = self.details.clone().or_stored(&media);
         }
         match self.route {
-            Route::Free => self.send(if self.details.public { "public" } else { "file" }, &caller).await,
+            Route::Free => self.send(if self.details.public == Some(true) { "public" } else { "file" }, &caller).await,
             Route::Paid => self.attempt_paid(caller).await,
         }
     }

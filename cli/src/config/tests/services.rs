@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use sluice_gateway::{
     config::{HealthCheck, HostPolicy, Price, Protocol},
-    limits::{RateKey, RateLimit, RateRule, TrustedHeader},
+    limits::{Allowance, Freebies, LimitsConfig, RateKey, RateLimit, RateRule, TrustedHeader},
 };
 
 use super::*;
@@ -212,14 +212,59 @@ fn rates_are_of_requests_as_they_are_protected() {
 #[test]
 fn networks_of_clients_are_read_and_nothing_that_is_none() {
     let text = "[gateway.limits]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\ntrusted_header = \"forwarded\"\n\
-                blocklist = [\"2001:db8::/32\"]";
+                blocklist = [\"2001:db8::/32\"]\nhead_timeout_secs = 7\nmin_body_rate = 0";
     let limits = load_file(text).unwrap().gateway.limits.config();
     assert_eq!(limits.proxies.networks, ["10.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap()));
     assert_eq!((limits.proxies.header, limits.blocklist.len()), (TrustedHeader::Forwarded, 1));
+    assert_eq!((limits.slow.head_timeout.as_secs(), limits.slow.min_body_rate), (7, 0));
+    assert_eq!(load_file("").unwrap().gateway.limits.config(), LimitsConfig::default());
     for wrong in
         ["blocklist = [\"10.0.0.1/8\"]", "trusted_proxies = [\"proxy.example\"]", "trusted_header = \"x-real-ip\""]
     {
         let error = load_file(&format!("[gateway.limits]\n{wrong}")).unwrap_err().to_string();
         assert!(error.contains("test.toml:2:"), "{error}");
     }
+}
+
+#[test]
+fn free_uploads_are_those_of_the_media_server_as_its_clients_name_them() {
+    for (more, path) in [
+        ("protect = [\"POST /largefile\"]", Some("/file")),
+        ("protect = [\"POST /largefile\"]\nforward_credential = false", Some("/template")),
+        (
+            "protect = [\"POST /m/largefile\"]\nupstream = \"b:1\"\nrewrite = { from = \"/m\", to = \"/\" }",
+            Some("/m/upload"),
+        ),
+        ("protect = [\"POST /other\"]\nupstream = \"b:1\"", None),
+    ] {
+        let settings = load_gateway(&service(&format!("price_sat = 1\n{more}")), &[]).unwrap();
+        let free = &settings.services().unwrap()[0].offer.free_uploads;
+        assert_eq!(free.len(), if path.is_some() { 4 } else { 0 }, "{more}");
+        let covers = |method: Method| free.iter().any(|one| path.is_some_and(|path| one.covers(&method, path)));
+        assert_eq!((covers(Method::POST), covers(Method::GET)), (path.is_some(), false), "{more}");
+    }
+    let limits = |text: &str| load_file(text).unwrap().gateway.limits.config().free_upload_bytes_per_day;
+    assert_eq!(limits(""), Some(1 << 30));
+    assert_eq!(limits("[gateway.limits]\nfree_upload_mb_per_day = 3"), Some(3 << 20));
+    assert_eq!(limits("[gateway.limits]\nfree_upload_mb_per_day = 0"), None);
+}
+
+#[test]
+fn freebies_are_requests_or_bytes_in_a_window() {
+    let load = |freebies: &str| {
+        let text =
+            service(&format!("protect = [\"POST /a\"]\nprice_sat = 1\nupstream = \"b:1\"\nfreebies = {freebies}"));
+        load_gateway(&text, &[])
+    };
+    let allowance = |most, secs| Allowance { most, window: Duration::from_secs(secs) };
+    for (freebies, expected) in [
+        ("{ requests = 3 }", Freebies::Requests(allowance(3, 86_400))),
+        ("{ mb = 2, window_secs = 60 }", Freebies::Bytes(allowance(2 << 20, 60))),
+    ] {
+        assert_eq!(load(freebies).unwrap().services().unwrap()[0].offer.freebies, Some(expected));
+    }
+    for wrong in ["{ }", "{ requests = 1, mb = 1 }"] {
+        assert_eq!(error_of(load(wrong)), "service `a`: freebies: say either requests or mb");
+    }
+    assert!(error_of(load("{ requests = 0 }")).contains("test.toml:6:"));
 }

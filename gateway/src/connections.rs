@@ -1,0 +1,226 @@
+//! Connections of clients: how many there may be, and how slow they may be.
+//!
+//! pingora bounds each read by itself, so a client that sends a byte of a head from time to time would keep its
+//! connection for ever, and in HTTP/2 it bounds no body. So each connection and each request is watched from outside, and
+//! what is too slow is dropped.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::{
+    apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    protocols::{
+        Stream,
+        http::{ServerSession, v2::server::H2Options},
+    },
+    server::ShutdownWatch,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    limits::{ClientNetwork, LimitsConfig, Slots, SlowClients},
+    metrics::{Limit, Metrics},
+    proxy::Serving,
+};
+
+/// For a body of HTTP/2, in how many times the timeout something must come. It is not known whether the client is waited
+/// for, or the server behind, which has a timeout of its own.
+const H2_BODY_TIMEOUTS: u32 = 2;
+
+/// No body is waited for.
+const NOT_WAITING: u64 = u64::MAX;
+
+tokio::task_local! {
+    /// The request that this task works on.
+    static WATCH: Arc<Watch>;
+}
+
+/// Takes connections for `A`, within bounds.
+pub(crate) struct Connections<A> {
+    app: Arc<A>,
+    /// What a connection is bounded by is what is configured when it begins.
+    serving: Arc<ArcSwap<Serving>>,
+    all: Semaphore,
+    of_networks: Slots<ClientNetwork>,
+    metrics: Arc<Metrics>,
+}
+
+/// One connection.
+struct Connection<A> {
+    app: Arc<A>,
+    slow: SlowClients,
+    has_begun: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    began: Instant,
+    has_head: AtomicBool,
+    /// When a body was last heard of, in milliseconds after the begin.
+    body_at: AtomicU64,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { began: Instant::now(), has_head: AtomicBool::new(false), body_at: AtomicU64::new(NOT_WAITING) }
+    }
+
+    /// The request that this task works on has its head. None where nobody watches.
+    pub(crate) fn of_head() -> Option<Arc<Self>> {
+        let watch = WATCH.try_with(Arc::clone).ok()?;
+        watch.has_head.store(true, Ordering::Relaxed);
+        Some(watch)
+    }
+
+    /// A body is waited for, and something of it came just now.
+    pub(crate) fn body_came(&self) {
+        let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NOT_WAITING);
+        self.body_at.store(at, Ordering::Relaxed);
+    }
+
+    /// No more of a body is waited for.
+    pub(crate) fn body_ended(&self) {
+        self.body_at.store(NOT_WAITING, Ordering::Relaxed);
+    }
+
+    /// Ends if the head is not there in time.
+    async fn head_is_late(&self, timeout: Duration) {
+        sleep(timeout).await;
+        if self.has_head.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+
+    /// Ends if a body that is waited for does not go on in time.
+    async fn body_is_late(&self, timeout: Duration) {
+        let mut look = self.began + timeout;
+        loop {
+            sleep_until(look).await;
+            let due = match self.body_at.load(Ordering::Relaxed) {
+                NOT_WAITING => Instant::now() + timeout,
+                at => self.began + Duration::from_millis(at) + timeout,
+            };
+            if due <= Instant::now() {
+                return;
+            }
+            look = due;
+        }
+    }
+}
+
+impl<A> Connections<A> {
+    pub(crate) fn new(app: A, serving: Arc<ArcSwap<Serving>>, metrics: Arc<Metrics>) -> Self {
+        let max = serving.load().gate.limits().max_connections;
+        let all = Semaphore::new(usize::try_from(max.get()).unwrap_or(Semaphore::MAX_PERMITS));
+        Self { app: Arc::new(app), serving, all, of_networks: Slots::default(), metrics }
+    }
+
+    /// The most connections that come from `peer`'s network. A trusted proxy has those of many clients.
+    fn max_of(limits: &LimitsConfig, peer: IpAddr) -> u32 {
+        if limits.proxies.contains(peer) { u32::MAX } else { limits.max_connections_per_client.get() }
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let digest = stream.get_socket_digest();
+        let peer = digest.as_ref().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+        let serving = self.serving.load_full();
+        let limits = serving.gate.limits();
+        let of_network = peer.map(|peer| self.of_networks.take(ClientNetwork::of(peer), Self::max_of(limits, peer)));
+        let (Ok(_place), None | Some(Some(_))) = (self.all.try_acquire(), &of_network) else {
+            self.metrics.limit(Limit::Connections);
+            return None;
+        };
+        let connection = Arc::new(Connection {
+            app: Arc::clone(&self.app),
+            slow: limits.slow,
+            has_begun: AtomicBool::new(false),
+            metrics: Arc::clone(&self.metrics),
+        });
+        // It may be replaced while the connection lives.
+        drop(serving);
+        let mut serving = std::pin::pin!(connection.process_new(stream, shutdown));
+        tokio::select! {
+            biased;
+            served = &mut serving => return served,
+            () = connection.begin_is_late() => {
+                self.metrics.limit(Limit::SlowHead);
+                return None;
+            }
+        }
+    }
+
+    async fn cleanup(&self) {
+        self.app.http_cleanup().await;
+    }
+}
+
+impl<A> Connection<A> {
+    /// Ends if not even the begin of a request is there in time, which tells HTTP/1 from HTTP/2.
+    async fn begin_is_late(&self) {
+        sleep(self.slow.head_timeout).await;
+        if self.has_begun.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Connection<A> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let is_first = !self.has_begun.swap(true, Ordering::Relaxed);
+        let is_http2 = session.is_http2();
+        // None where the server stops.
+        if is_first && session.get_keepalive().is_some() {
+            session.set_keepalive(Some(self.slow.keepalive.as_secs()));
+        }
+        let watch = Arc::new(Watch::new());
+        let mut serving = std::pin::pin!(WATCH.scope(Arc::clone(&watch), self.app.process_new_http(session, shutdown)));
+        let slow = &self.slow;
+        let late = async {
+            if is_http2 {
+                watch.body_is_late(slow.body_timeout * H2_BODY_TIMEOUTS).await;
+                return Limit::SlowBody;
+            }
+            let waits = if is_first { Duration::ZERO } else { slow.keepalive };
+            watch.head_is_late(waits + slow.head_timeout).await;
+            Limit::SlowHead
+        };
+        tokio::select! {
+            biased;
+            served = &mut serving => served,
+            limit = late => {
+                tracing::info!(limit = limit.as_str(), "a client was too slow; its connection is closed");
+                self.metrics.limit(limit);
+                None
+            }
+        }
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.app.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.app.server_options()
+    }
+}

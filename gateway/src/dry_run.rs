@@ -1,0 +1,60 @@
+//! Dry run: a service is shadowed. What it would do with each request is decided, logged and counted, and the request goes
+//! on all the same.
+
+use sluice_common::problem::Problem;
+
+use crate::{
+    answer::Answer,
+    gate::Gate,
+    metrics::Rehearsed,
+    paywall::{Decision, Demand, Forward, ServiceId},
+};
+
+impl Gate {
+    /// Lets a request of `service` through, whatever is decided, and notes what would have become of it. One with a good
+    /// token goes on with it, others without.
+    pub(crate) async fn rehearse(&self, service: ServiceId, decision: Decision, now: u64) -> Forward {
+        let (would, code, price_sat) = match decision {
+            Decision::Forward(forward) if forward.permit.is_none() => return forward,
+            Decision::Forward(forward) => match self.confirm(&forward, now).await {
+                Ok(()) => {
+                    self.note(service, Rehearsed::Forward, None, None);
+                    return forward;
+                }
+                Err(answer) => (Rehearsed::Refuse, Answer::code(&answer), None),
+            },
+            Decision::Refuse(problem) => (Rehearsed::Refuse, Some(Problem::code(&problem)), None),
+            Decision::Challenge(Demand { reason, price_sat, .. }) => {
+                (Rehearsed::Challenge, Some(reason.code()), price_sat)
+            }
+        };
+        self.note(service, would, code, price_sat);
+        self.without_token(service)
+    }
+
+    /// Notes what would have become of a request. A price that must be asked for is not asked: none is said then.
+    pub(crate) fn note(
+        &self,
+        service: ServiceId,
+        would: Rehearsed,
+        code: Option<&'static str>,
+        price_sat: Option<u64>,
+    ) {
+        let name = &self.offer(service).terms.name;
+        self.metrics().rehearsed(name, would);
+        tracing::info!(service = %name, would = would.as_str(), code, price_sat, "dry run");
+    }
+
+    /// As a request goes on without the token that it would need. The media server is told how large a file may be; others
+    /// take what they take.
+    fn without_token(&self, service: ServiceId) -> Forward {
+        let offer = self.offer(service);
+        if offer.forward_credential {
+            return Forward::for_nothing(
+                service,
+                offer.terms.max_upload_bytes().saturating_add(offer.terms.form_allowance_bytes),
+            );
+        }
+        Forward::free(service)
+    }
+}

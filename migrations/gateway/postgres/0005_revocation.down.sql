@@ -1,0 +1,2 @@
+DROP TABLE revocation_change;
+DROP TABLE revocation;
