@@ -285,6 +285,10 @@ impl ApiError {
             {
                 Some((RETRY_AFTER, STORE_RETRY_AFTER_SECS.into()))
             }
+            // In whole seconds, none too early.
+            Self::Upload(UploadError::TooManyRetries { wait }) => {
+                Some((RETRY_AFTER, HeaderValue::from(wait.whole_seconds().max(1) + 1)))
+            }
             Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
             Self::Picture(PictureError::Busy) | Self::Podcast(PodcastError::Busy) => {
                 Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))

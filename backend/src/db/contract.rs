@@ -5,6 +5,7 @@ pub(crate) mod fixture;
 pub(crate) mod gone;
 pub(crate) mod lists;
 pub(crate) mod media;
+pub(crate) mod retries;
 pub(crate) mod search;
 pub(crate) mod uploads;
 pub(crate) mod uses;
@@ -41,6 +42,8 @@ macro_rules! database_tests {
             uses::each_owner_of_a_content_costs_a_use, uses::a_spent_use_outlives_the_copy_that_lost,
             uses::of_a_hundred_at_once_one_begins, uses::many_at_once_never_store_more_than_was_sold,
             uses::a_late_upload_never_stores_a_use_that_was_given_on,
+            retries::only_what_is_like_what_was_stored_is_let_through,
+            retries::one_at_a_time_and_five_an_hour_of_each_use, retries::of_many_retries_at_once_one_begins,
             uses::one_content_sent_many_times_at_once_costs_one_use,
         );
     };

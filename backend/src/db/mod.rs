@@ -7,6 +7,7 @@ mod older;
 mod page;
 mod postgres;
 mod quota;
+mod retry;
 mod rows;
 mod search;
 mod sqlite;
@@ -29,6 +30,7 @@ pub use self::{
     page::{Cursor, InvalidCursor, Listing, Page},
     postgres::{PostgresConfig, PostgresDatabase, PostgresState},
     quota::{OverQuota, Quota, Usage},
+    retry::{RetryError, RetryId},
     sqlite::SqliteDatabase,
 };
 use crate::{
@@ -158,6 +160,25 @@ pub trait Database: Send + Sync {
 
     /// What became of a token: each counter's state, and what this very credential stored.
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError>;
+
+    /// Begins a retry: an upload with a token that is used up, of this declared length, to be compared with what this very
+    /// credential stored. Its lease ends at `lease_until`; others of the credential wait until it has ended.
+    async fn begin_retry(
+        &self,
+        paid: &PaidUse,
+        declared: Option<u64>,
+        lease_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<RetryId, RetryError>;
+
+    /// Extends the lease of a retry to `until`.
+    async fn renew_retry(&self, retry: RetryId, until: OffsetDateTime) -> Result<(), DbError>;
+
+    /// Ends a retry. It goes on counting for an hour from its begin.
+    async fn end_retry(&self, retry: RetryId) -> Result<(), DbError>;
+
+    /// Whether this very credential paid for an upload of this content for this owner.
+    async fn has_stored(&self, paid: &PaidUse, muid: Muid, owner: &Owner) -> Result<bool, DbError>;
 
     /// The copy of a content that sphinx-meme stored, as long as it was not adopted: [`Self::content`] says nothing of
     /// it. Only a database that sphinx-meme used has any.

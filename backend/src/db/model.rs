@@ -100,6 +100,8 @@ pub struct FinishedUpload {
     pub muid: Muid,
     /// The file's length in bytes, before sealing.
     pub size: u64,
+    /// The length of the whole body that it came in.
+    pub body_size: u64,
     /// What the owner says of it.
     pub media: NewMedia,
     /// How much its owner may have.

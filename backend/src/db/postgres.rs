@@ -3,6 +3,7 @@
 mod connect;
 mod media;
 mod outage;
+mod retries;
 mod rows;
 mod search;
 mod uploads;
@@ -23,8 +24,8 @@ pub(crate) use self::connect::{answers, connect_options};
 use self::outage::{Failure, Outage};
 use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
-    KeyUse, LegacyCopy, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, Sealing, TokenUse, Usage,
-    Variant, older::Older, search::Search,
+    KeyUse, LegacyCopy, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId, Sealing,
+    TokenUse, Usage, Variant, older::Older, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -348,6 +349,36 @@ impl Database for PostgresDatabase {
             uploads::token_use(&mut tx, paid, now).await
         })
         .await
+    }
+
+    async fn begin_retry(
+        &self,
+        paid: &PaidUse,
+        declared: Option<u64>,
+        lease_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<RetryId, RetryError> {
+        self.bounded(async {
+            let mut tx = self.pool.begin().await?;
+            let retry = retries::begin(&mut tx, paid, declared, lease_until, now).await?;
+            tx.commit().await?;
+            Ok(retry)
+        })
+        .await
+    }
+
+    async fn renew_retry(&self, retry: RetryId, until: OffsetDateTime) -> Result<(), DbError> {
+        self.bounded(async { Ok(retries::set_lease(&mut *self.pool.acquire().await?, retry, Some(until)).await?) })
+            .await
+    }
+
+    async fn end_retry(&self, retry: RetryId) -> Result<(), DbError> {
+        self.bounded(async { Ok(retries::set_lease(&mut *self.pool.acquire().await?, retry, None).await?) }).await
+    }
+
+    async fn has_stored(&self, paid: &PaidUse, muid: Muid, owner: &Owner) -> Result<bool, DbError> {
+        self.bounded(async { Ok(retries::has_stored(&mut *self.pool.acquire().await?, paid, muid, owner).await?) })
+            .await
     }
 
     async fn legacy_copy(&self, muid: Muid) -> Result<Option<LegacyCopy>, DbError> {

@@ -1,6 +1,7 @@
 //! The rows in one SQLite file: whole with nothing to set up, for one machine.
 
 mod media;
+mod retries;
 mod rows;
 mod search;
 mod uploads;
@@ -22,8 +23,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
-    KeyUse, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, TokenUse, Usage, Variant, older::Older,
-    search::Search,
+    KeyUse, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId, TokenUse, Usage,
+    Variant, older::Older, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -320,5 +321,30 @@ impl Database for SqliteDatabase {
     async fn token_use(&self, paid: &PaidUse, now: OffsetDateTime) -> Result<TokenUse, DbError> {
         // One transaction, so that counters and list are of one moment.
         uploads::token_use(&mut *self.readers.begin().await?, paid, now).await
+    }
+
+    async fn begin_retry(
+        &self,
+        paid: &PaidUse,
+        declared: Option<u64>,
+        lease_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<RetryId, RetryError> {
+        let mut tx = self.begin().await?;
+        let retry = retries::begin(&mut tx, paid, declared, lease_until, now).await?;
+        tx.commit().await?;
+        Ok(retry)
+    }
+
+    async fn renew_retry(&self, retry: RetryId, until: OffsetDateTime) -> Result<(), DbError> {
+        Ok(retries::set_lease(&mut *self.writer.acquire().await?, retry, Some(until)).await?)
+    }
+
+    async fn end_retry(&self, retry: RetryId) -> Result<(), DbError> {
+        Ok(retries::set_lease(&mut *self.writer.acquire().await?, retry, None).await?)
+    }
+
+    async fn has_stored(&self, paid: &PaidUse, muid: Muid, owner: &Owner) -> Result<bool, DbError> {
+        Ok(retries::has_stored(&mut *self.readers.acquire().await?, paid, muid, owner).await?)
     }
 }

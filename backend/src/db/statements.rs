@@ -39,7 +39,7 @@ DELETE FROM paid_upload AS held WHERE content_id = $1 AND EXISTS (
 
 /// Parameters: content id, now, muid, size, owner.
 pub(super) const SPEND: &str = "\
-UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5 WHERE content_id = $1";
+UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5, body_size = $6 WHERE content_id = $1";
 
 /// Parameters: payment hash, counter id, now. A held use whose lease is over is free for the next who asks.
 pub(super) const COUNT: &str = "\
@@ -52,3 +52,31 @@ WHERE counter.payment_hash = $1 AND counter_id = $2";
 pub(super) const STORED_WITH: &str = "\
 SELECT * FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL
 ORDER BY stored_at DESC, content_id DESC LIMIT 100";
+
+/// Parameters: payment hash, credential hash, declared length, by how much it may differ. Counts what is stored, and what of
+/// it is of this length.
+pub(super) const ALIKE: &str = "\
+SELECT count(*) AS stored,
+  count(*) FILTER (WHERE $3 IS NULL OR abs($3 - coalesce(body_size, size)) <= $4) AS alike
+FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL";
+
+/// Parameters: an hour ago, now.
+pub(super) const FORGET_RETRIES: &str = "\
+DELETE FROM paid_retry WHERE begun_at <= $1 AND (lease_until IS NULL OR lease_until <= $2)";
+
+/// Parameters: payment hash, credential hash, now.
+pub(super) const COUNT_RETRIES: &str = "\
+SELECT count(*) AS begun, count(*) FILTER (WHERE lease_until > $3) AS running, min(begun_at) AS first
+FROM paid_retry WHERE payment_hash = $1 AND credential_hash = $2";
+
+/// Parameters: payment hash, credential hash, now, end of the lease.
+pub(super) const BEGIN_RETRY: &str = "\
+INSERT INTO paid_retry (payment_hash, credential_hash, begun_at, lease_until) VALUES ($1, $2, $3, $4) RETURNING id";
+
+/// Parameters: retry, end of the lease; null: it has ended.
+pub(super) const LEASE_RETRY: &str = "UPDATE paid_retry SET lease_until = $2 WHERE id = $1";
+
+/// Parameters: payment hash, credential hash, muid, owner.
+pub(super) const HAS_STORED: &str = "\
+SELECT EXISTS (SELECT 1 FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND muid = $3
+  AND owner_pub_key = $4 AND stored_at IS NOT NULL)";

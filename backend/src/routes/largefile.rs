@@ -79,6 +79,7 @@ pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenS
         (status = 200, body = MediaJson),
         (status = 402, body = Problem, content_type = "application/problem+json", description = "`payment_required`, `expired`, `not_covered`, `used_up`"),
         (status = 409, body = Problem, content_type = "application/problem+json", description = "`upload_in_progress`"),
+        (status = 429, body = Problem, content_type = "application/problem+json", description = "`too_many_retries`"),
         UploadErrors,
         ServerErrors,
     ),

@@ -90,6 +90,11 @@ impl BodyBytes {
         self.given == 0
     }
 
+    /// Bytes given.
+    pub(super) fn given(&self) -> u64 {
+        self.given
+    }
+
     /// Bytes given that are not the file's. Exact once the form is read.
     pub(super) fn overhead(&self) -> u64 {
         self.given.saturating_sub(self.of_file.get())

@@ -4,7 +4,7 @@ use http::StatusCode;
 use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
-    db::{BeginError, CommitError, DbError, OverQuota},
+    db::{BeginError, CommitError, DbError, OverQuota, RetryError},
     disk::NoRoom,
     pictures::PictureError,
     store::StoreError,
@@ -66,6 +66,12 @@ pub enum UploadError {
     /// The token has stored as many uploads as it allows.
     #[error("this token has stored as many uploads as it allows")]
     UsedUp,
+    /// It would be compared with what its token stored, but there were too many of those, or one is under way.
+    #[error("this token is used up; whether this is an upload that it stored can be looked at again later")]
+    TooManyRetries {
+        /// When there is room again.
+        wait: time::Duration,
+    },
     /// The upload's lease ended before the upload did, or the server ended.
     #[error("the upload was interrupted; send it again")]
     Interrupted,
@@ -104,6 +110,7 @@ impl UploadError {
             Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
             Self::UploadInProgress => (StatusCode::CONFLICT, "upload_in_progress"),
             Self::UsedUp => (StatusCode::PAYMENT_REQUIRED, Lapsed::UsedUp.code()),
+            Self::TooManyRetries { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_retries"),
             Self::OverQuota(_) => (StatusCode::PAYLOAD_TOO_LARGE, "over_quota"),
             Self::Picture(error) => (error.status(), error.code()),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "upload_interrupted"),
@@ -148,6 +155,16 @@ impl From<BeginError> for UploadError {
             BeginError::UsedUp => Self::UsedUp,
             BeginError::InProgress => Self::UploadInProgress,
             BeginError::Db(error) => Self::Db(error),
+        }
+    }
+}
+
+impl From<RetryError> for UploadError {
+    fn from(error: RetryError) -> Self {
+        match error {
+            RetryError::Unlike => Self::UsedUp,
+            RetryError::TooMany { wait } => Self::TooManyRetries { wait },
+            RetryError::Db(error) => Self::Db(error),
         }
     }
 }

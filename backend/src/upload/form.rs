@@ -23,6 +23,8 @@ pub(super) struct Form {
     pub(super) fields: Fields,
     /// The first bytes of the file, as many as were asked for.
     pub(super) head: Vec<u8>,
+    /// The length of the whole body.
+    pub(super) body_size: u64,
 }
 
 /// The boundary of a form with this content type.
@@ -59,7 +61,7 @@ pub(super) async fn read(
     if body.overhead() > MAX_FORM_OVERHEAD_BYTES {
         return Err(UploadError::FormTooLarge);
     }
-    Ok(parts)
+    Ok(Form { body_size: body.given(), ..parts })
 }
 
 async fn read_parts(
@@ -98,7 +100,7 @@ async fn read_parts(
         }
     }
     let (filename, mime) = file.ok_or(UploadError::NoFile)?;
-    Ok(Form { filename, mime, fields, head })
+    Ok(Form { filename, mime, fields, head, body_size: 0 })
 }
 
 /// A part's bytes, at most one more than `max_len`: enough to see that it is too long.

@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod form;
 mod pipeline;
+mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -34,8 +35,8 @@ use self::{body::BodyBytes, pipeline::Pipeline};
 pub use self::{error::UploadError, fields::read_change};
 use crate::{
     db::{
-        CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload, Owner, PaidUse,
-        Quota, Sealing, Variant,
+        BeginError, CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload,
+        Owner, PaidUse, Quota, Sealing, Variant,
     },
     disk::{DiskGuard, Room},
     legacy, pictures,
@@ -213,6 +214,10 @@ impl Uploads {
         let upload = self.new_upload(order.paid.clone());
         let content = match self.db.begin_upload(&upload, OffsetDateTime::now_utc()).await {
             Ok(content) => content,
+            Err(BeginError::UsedUp) if let Some(paid) = &order.paid => {
+                drop(room);
+                return answer(self.compare(&order, paid, boundary, body).await);
+            }
             Err(error) => return answer(Err(error.into())),
         };
         let lease_lost = CancellationToken::new();
@@ -295,6 +300,7 @@ impl Uploads {
             content,
             muid: stored.muid,
             size: stored.size,
+            body_size: form.body_size,
             media: NewMedia {
                 owner: order.owner,
                 name: fields.name(),

@@ -25,7 +25,8 @@ const BATCH_LEN: usize = 256 * 1024;
 
 /// Takes the bytes of one file. Dropped before [`Self::finish`], it leaves a part of a copy behind.
 pub(super) struct Pipeline {
-    target: Target,
+    /// None: nothing is written.
+    target: Option<Target>,
     hashing: Hashing,
     sealer: Option<Sealer>,
     batch: BytesMut,
@@ -46,9 +47,21 @@ impl Pipeline {
     pub(super) fn new(store: Arc<dyn BlobStore>, key: StoreKey, sealing_key: Option<DataKey>, longest: u64) -> Self {
         let longest = if sealing_key.is_some() { sealed_len(longest) } else { longest };
         Self {
-            target: Target { store, key, longest, writer: None },
+            target: Some(Target { store, key, longest, writer: None }),
             hashing: Hashing::Idle(Hasher::new()),
             sealer: sealing_key.as_ref().map(Sealer::new),
+            batch: BytesMut::new(),
+            size: 0,
+            room: None,
+        }
+    }
+
+    /// Only says what a file is, and writes it nowhere.
+    pub(super) fn only_hashing() -> Self {
+        Self {
+            target: None,
+            hashing: Hashing::Idle(Hasher::new()),
+            sealer: None,
             batch: BytesMut::new(),
             size: 0,
             room: None,
@@ -80,10 +93,11 @@ impl Pipeline {
 
     async fn pass_on(&mut self, batch: Bytes) -> Result<(), UploadError> {
         self.hashing.update(batch.clone()).await?;
-        let Some(sealer) = &mut self.sealer else { return self.target.write(batch).await };
+        let Some(target) = &mut self.target else { return Ok(()) };
+        let Some(sealer) = &mut self.sealer else { return target.write(batch).await };
         let mut sealed = Vec::new();
         seal(sealer, &batch, &mut sealed)?;
-        self.target.write(sealed.into()).await
+        target.write(sealed.into()).await
     }
 
     /// Makes the copy durable.
@@ -100,7 +114,9 @@ impl Pipeline {
             }
             None => self.batch.freeze(),
         };
-        self.target.finish(last).await?;
+        if let Some(target) = self.target {
+            target.finish(last).await?;
+        }
         Ok(Stored { muid: hasher.finish(), size: self.size })
     }
 }

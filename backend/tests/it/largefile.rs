@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 use sluice_common::{
     clock::unix_now,
     l402::{Credential, Preimage, ServiceTerms},
+    permit::{FreePermit, PermittedRequest},
 };
 use time::{Duration, OffsetDateTime};
 use tokio::sync::mpsc;
 
-use crate::support::{Answer, Builder, MB, Server, assert_problem, eventually, form, get, head, node_key, post};
+use crate::support::{
+    Answer, Builder, MB, Server, assert_problem, delete, eventually, form, get, head, node_key, post,
+};
 
 async fn upload(server: &Server, credential: &Credential, file: &[u8]) -> Answer {
     server.send(post("/largefile").credential(credential).form(&[], file)).await
@@ -276,4 +279,125 @@ async fn a_hundred_at_once_store_one() {
     }
     assert_eq!(status(&server, &credential).await["stored"].as_array().unwrap().len(), 1);
     assert_eq!(server.stored_files().await.len(), 1);
+}
+
+/// The same files as a form whose length nobody declares.
+fn chunked(credential: &Credential, file: &[u8]) -> http::Request<Body> {
+    let body = Body::from_stream(stream::iter([Ok::<_, std::io::Error>(form(&[], file))]));
+    post("/largefile").credential(credential).multipart().body(body)
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_to_the_same_content() {
+    for server in Server::on_each_database().await {
+        let credential = server.credential(&[]);
+        let file = vec![7; MB];
+        let stored = upload(&server, &credential, &file).await.json();
+        // Its form may say something else: what is stored stays.
+        let again = post("/largefile").credential(&credential).form(&[("name", "another")], &file);
+        for request in [again, chunked(&credential, &file)] {
+            let answer = server.send(request).await;
+            assert_eq!((answer.status.as_u16(), answer.json()), (200, stored.clone()));
+        }
+        let mut other = file.clone();
+        other[MB - 1] ^= 1;
+        assert_problem(&upload(&server, &credential, &other).await, 402, "used_up");
+        assert_problem(&server.send(chunked(&credential, b"other")).await, 402, "used_up");
+        // Not read at all, so it does not count: nothing of this length was stored.
+        for _ in 0..10 {
+            let answer = upload(&server, &credential, &file[..MB - 5_000]).await;
+            assert_problem(&answer, 402, "used_up");
+            assert_eq!(answer.header("sluice-payment-required"), "used_up");
+        }
+        // As another owner it would be another upload.
+        let login = server.login(1);
+        let of_login = post("/largefile").credential(&credential).bearer(&login).form(&[], &file);
+        assert_problem(&server.send(of_login).await, 402, "used_up");
+        let answer = upload(&server, &credential, &file).await;
+        assert_problem(&answer, 429, "too_many_retries");
+        assert!(answer.header("retry-after").parse::<u32>().unwrap() > 3_000, "{answer:?}");
+        assert_eq!(answer.header("sluice-payment-required"), "", "nobody is asked for money");
+
+        assert_eq!(status(&server, &credential).await["stored"].as_array().unwrap().len(), 1);
+        assert_eq!(server.stored_files().await.len(), 1);
+        // The limit is in the database.
+        let server = server.reopened_with(|_| {}).await;
+        assert_problem(&upload(&server, &credential, &file).await, 429, "too_many_retries");
+    }
+}
+
+#[tokio::test]
+async fn what_is_gone_is_no_answer() {
+    let server = Server::new().await;
+    let credential = server.credential(&[]);
+    let muid = upload(&server, &credential, b"gone").await.json()["muid"].as_str().unwrap().to_owned();
+    let delete = delete(&format!("/mymedia/{muid}")).credential(&credential).empty();
+    assert_eq!(server.send(delete).await.status, 204);
+    assert_problem(&upload(&server, &credential, b"gone").await, 402, "used_up");
+
+    let credential = server.credential(&[]);
+    assert_eq!(upload(&server, &credential, b"lost").await.status, 200);
+    for path in server.stored_files().await {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert_problem(&upload(&server, &credential, b"lost").await, 402, "used_up");
+}
+
+#[tokio::test]
+async fn while_a_lost_answer_is_looked_for_others_wait() {
+    let server = Server::new().await;
+    let credential = server.credential(&[]);
+    assert_eq!(upload(&server, &credential, b"first").await.status, 200);
+    let (pieces, coming) = mpsc::channel::<Bytes>(1);
+    let body = Body::from_stream(stream::unfold(coming, async |mut coming| {
+        coming.recv().await.map(|piece| (Ok::<_, std::io::Error>(piece), coming))
+    }));
+    let slow = server.send(post("/largefile").credential(&credential).multipart().body(body));
+    let rest = async {
+        let form = form(&[], b"first");
+        let (one, rest) = form.split_at(10);
+        let (two, three) = rest.split_at(10);
+        // There is room for the second once the first is read, so it has begun then.
+        for piece in [one, two] {
+            pieces.send(piece.to_vec().into()).await.unwrap();
+        }
+        let answer = upload(&server, &credential, b"first").await;
+        assert_problem(&answer, 429, "too_many_retries");
+        pieces.send(three.to_vec().into()).await.unwrap();
+        drop(pieces);
+    };
+    let (slow, ()) = tokio::join!(slow, rest);
+    assert_eq!(slow.status, 200, "{slow:?}");
+}
+
+#[tokio::test]
+async fn an_upload_for_nothing_needs_a_permit_of_this_request_and_a_login() {
+    let server = Server::new().await;
+    let (login, other) = (format!("Bearer {}", server.login(1)), format!("Bearer {}", server.login(2)));
+    let keys = &server.config.master_keys;
+    let signed = |target: &str, login: Option<&str>, expires_at: u64| {
+        let headers = login.map(|login| (AUTHORIZATION, login.parse().unwrap())).into_iter().collect();
+        let request = PermittedRequest { method: &http::Method::POST, target, headers: &headers };
+        let permit = FreePermit { max_upload_bytes: MB as u64, expires_at };
+        permit.sign(&request, keys, unix_now()).unwrap().to_str().unwrap().to_owned()
+    };
+    let good = signed("/largefile?a=b", Some(&login), unix_now() + 60);
+    let send = async |permit: &str, login: Option<&str>, file: &[u8]| {
+        let request = post("/largefile?a=b").header("sluice-permit", permit);
+        let request = login.into_iter().fold(request, |request, login| request.header(AUTHORIZATION, login));
+        server.send(request.form(&[], file)).await
+    };
+    let answer = send(&good, Some(&login), &vec![7; MB]).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["owner_pub_key"]), (200, &node_key(1).to_string().into()));
+    assert_problem(&send(&good, Some(&login), &vec![7; MB + 1]).await, 413, "too_large");
+    for (permit, login) in [
+        (&good, &other),
+        (&signed("/largefile", Some(&login), unix_now() + 60), &login),
+        (&signed("/largefile?a=b", Some(&login), unix_now()), &login),
+        (&"junk".to_owned(), &login),
+    ] {
+        assert_problem(&send(permit, Some(login), b"x").await, 402, "payment_required");
+    }
+    let nobody = send(&signed("/largefile?a=b", None, unix_now() + 60), None, b"x").await;
+    assert_problem(&nobody, 401, "login_required");
 }

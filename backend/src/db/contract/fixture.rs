@@ -76,7 +76,7 @@ pub(crate) fn finished(content: ContentId, muid: Muid, owner: Owner) -> Finished
         template: false,
         dimensions: None,
     };
-    FinishedUpload { content, muid, size: SIZE, media, quota: Quota::default() }
+    FinishedUpload { content, muid, size: SIZE, body_size: SIZE + 500, media, quota: Quota::default() }
 }
 
 /// A store that knows lengths only.

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::db::{BeginError, CommitError, DbError};
+use crate::db::{BeginError, CommitError, DbError, RetryError};
 
 /// How long to wait before another look.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,6 +30,12 @@ impl Failure for DbError {
 }
 
 impl Failure for BeginError {
+    fn is_away(&self) -> bool {
+        matches!(self, Self::Db(error) if error.is_away())
+    }
+}
+
+impl Failure for RetryError {
     fn is_away(&self) -> bool {
         matches!(self, Self::Db(error) if error.is_away())
     }

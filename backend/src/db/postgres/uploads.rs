@@ -50,6 +50,11 @@ async fn lock(tx: &mut PgConnection, what: i32, name: &str) -> Result<(), sqlx::
     lock.execute(tx).await.map(drop)
 }
 
+/// The lock of whoever counts or spends the uses of a payment.
+pub(super) async fn lock_payment(tx: &mut PgConnection, payment_hash: &str) -> Result<(), sqlx::Error> {
+    lock(tx, LOCK_PAYMENT, payment_hash).await
+}
+
 /// The lock of whoever makes a copy the stored one of `muid`, or takes the stored one away.
 pub(super) async fn lock_content(tx: &mut PgConnection, muid: &str) -> Result<(), sqlx::Error> {
     lock(tx, LOCK_CONTENT, muid).await
@@ -62,7 +67,7 @@ pub(super) async fn begin(
 ) -> Result<ContentId, BeginError> {
     if let Some(paid) = &upload.paid {
         let payment_hash = paid.payment_hash.to_string();
-        lock(tx, LOCK_PAYMENT, &payment_hash).await?;
+        lock_payment(tx, &payment_hash).await?;
         let ended = sqlx::query_scalar(ENDED_OF_PAYMENT).bind(payment_hash).bind(now);
         for id in ended.fetch_all(&mut *tx).await? {
             discard_pending(tx, ContentId(id)).await?;
@@ -129,7 +134,7 @@ pub(super) async fn finish(
         sqlx::query_scalar("SELECT payment_hash FROM paid_upload WHERE content_id = $1").bind(upload.content.0);
     let payment: Option<String> = payment.fetch_optional(&mut *tx).await?;
     if let Some(payment) = payment {
-        lock(tx, LOCK_PAYMENT, &payment).await?;
+        lock_payment(tx, &payment).await?;
     }
     lock_pending(tx, upload.content).await?;
     charge(tx, upload, now).await?;
@@ -230,6 +235,7 @@ async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateT
         .bind(&muid)
         .bind(rows::integer(upload.size)?)
         .bind(owner)
+        .bind(rows::integer(upload.body_size)?)
         .execute(&mut *tx)
         .await?;
     Ok(())

@@ -44,6 +44,10 @@ pub(super) fn stored_upload(row: &SqliteRow) -> Result<StoredUpload, DbError> {
     Ok(StoredUpload { muid: muid(row)?, size: unsigned(row, "size")?, stored_at: time(row.try_get("stored_at")?)? })
 }
 
+pub(super) fn time_or_none(row: &SqliteRow, column: &'static str) -> Result<Option<OffsetDateTime>, DbError> {
+    row.try_get::<Option<i64>, _>(column)?.map(time).transpose()
+}
+
 fn time(micros: i64) -> Result<OffsetDateTime, DbError> {
     from_micros(micros).ok_or(DbError::Row("a time"))
 }

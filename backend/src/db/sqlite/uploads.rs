@@ -171,6 +171,7 @@ async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetD
         .bind(&muid)
         .bind(rows::integer(upload.size)?)
         .bind(owner)
+        .bind(rows::integer(upload.body_size)?)
         .execute(&mut *tx)
         .await?;
     Ok(())

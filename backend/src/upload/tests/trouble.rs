@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::super::*;
 use crate::{
     db::{
-        BeginError, Content, DbError, DiscardedCopy, FinishedVariant, KeyUse, Listing, MediaChange, Page,
-        SqliteDatabase, TokenUse, Usage, Variant,
+        BeginError, Content, DbError, DiscardedCopy, FinishedVariant, KeyUse, Listing, MediaChange, Page, RetryError,
+        RetryId, SqliteDatabase, TokenUse, Usage, Variant,
     },
     store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind},
 };
@@ -166,6 +166,28 @@ impl Database for Troubled {
             std::future::pending::<()>().await;
         }
         self.inner.renew_lease(content, until).await
+    }
+
+    async fn begin_retry(
+        &self,
+        paid: &PaidUse,
+        declared: Option<u64>,
+        lease_until: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<RetryId, RetryError> {
+        self.inner.begin_retry(paid, declared, lease_until, now).await
+    }
+
+    async fn renew_retry(&self, retry: RetryId, until: OffsetDateTime) -> Result<(), DbError> {
+        self.inner.renew_retry(retry, until).await
+    }
+
+    async fn end_retry(&self, retry: RetryId) -> Result<(), DbError> {
+        self.inner.end_retry(retry).await
+    }
+
+    async fn has_stored(&self, paid: &PaidUse, muid: Muid, owner: &Owner) -> Result<bool, DbError> {
+        self.inner.has_stored(paid, muid, owner).await
     }
 
     async fn abandon_upload(&self, content: ContentId) -> Result<(), DbError> {
