@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use crate::{
     answer::Answer,
     gate::{Gate, RETRY_AFTER, Visit},
+    limits::Client,
     metrics::Outcome,
     redirect::to_https,
     request::loggable,
@@ -117,9 +118,10 @@ impl Context {
     }
 
     /// What a client that came without TLS is answered, if that is not served.
-    fn redirect(&self, session: &Session) -> Option<Answer> {
-        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        to_https(session.req_header(), self.serving.https_port.filter(|_| !is_tls)?)
+    fn redirect(&self, session: &Session, client: &Client) -> Option<Answer> {
+        let request = session.req_header();
+        let port = self.serving.https_port?;
+        if client.is_over_tls(&request.headers) { None } else { to_https(request, port) }
     }
 }
 
@@ -152,7 +154,7 @@ impl ProxyHttp for Proxy {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping").detail("The server is stopping.");
             Some(Answer::from(problem).retry_after(RETRY_AFTER))
         } else {
-            context.redirect(session)
+            context.redirect(session, &client)
         };
         if let Some(answer) = elsewhere {
             return context.serving.gate.refuse(&answer, session, &mut context.visit).await;

@@ -111,6 +111,11 @@ impl Client {
         self.by_proxy || self.address.is_loopback()
     }
 
+    /// Whether its request came over TLS, here or at a trusted proxy that says so in `X-Forwarded-Proto`.
+    pub(crate) fn is_over_tls(&self, headers: &HeaderMap) -> bool {
+        self.over_tls || (self.by_proxy && headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto == "https"))
+    }
+
     /// Its network.
     pub fn network(&self) -> ClientNetwork {
         ClientNetwork::of(self.address)

@@ -112,7 +112,12 @@ fn servers_behind_are_told_nothing_that_only_a_client_claims() {
         ),
     ]
     "#);
+    let secure = HeaderMap::from_iter([(X_FORWARDED_PROTO, HeaderValue::from_static("https"))]);
+    let proxied = Client { by_proxy: true, ..stranger.clone() };
+    assert!(proxied.is_over_tls(&secure) && !proxied.is_over_tls(&HeaderMap::new()));
+    assert!(!stranger.is_over_tls(&secure), "who is not trusted claims it");
     let over_tls = Client { over_tls: true, ..stranger };
+    assert!(over_tls.is_over_tls(&HeaderMap::new()));
     assert!(told(&over_tls, &[]).contains(&("x-forwarded-proto".into(), "https".into())));
 }
 
