@@ -2,6 +2,8 @@
 //!
 //! `SLUICE_E2E_FLOOD` says how many requests.
 
+#![expect(clippy::print_stdout, reason = "the figures are what it is run for")]
+
 use std::{collections::BTreeMap, fs};
 
 use reqwest::Client;

@@ -4,6 +4,8 @@
 //! `SLUICE_E2E_KILLS` says how often gateway and media server are killed, `SLUICE_E2E_SEED` which instants and sizes; a
 //! failure names both.
 
+#![expect(clippy::print_stdout, reason = "a failure shows with what it can be had again")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
