@@ -88,6 +88,8 @@ async fn what_one_stores_the_other_gives_back_and_takes_away() {
     assert_eq!(other.token_state(&credential).await["reason"], "used_up");
     let refused = other.upload(&credential, b"once more").await;
     assert_eq!(refused.status(), StatusCode::PAYMENT_REQUIRED);
+    // Who lost the first's answer has it from the other.
+    assert_eq!(muid_of(other.upload(&credential, &file).await).await, muid);
     let second = other.buy().await;
     let same = muid_of(one.upload(&second, &file).await).await;
     assert_eq!(same, muid);

@@ -69,8 +69,9 @@ FROM paid_retry WHERE payment_hash = $1 AND credential_hash = $2 AND (begun_at >
 pub(super) const BEGIN_RETRY: &str = "\
 INSERT INTO paid_retry (payment_hash, credential_hash, begun_at, lease_until) VALUES ($1, $2, $3, $4) RETURNING id";
 
-/// Parameters: retry, end of the lease; null: it has ended.
-pub(super) const LEASE_RETRY: &str = "UPDATE paid_retry SET lease_until = $2 WHERE id = $1";
+/// Parameters: retry, end of the lease; null: it has ended, and stays so.
+pub(super) const LEASE_RETRY: &str = "\
+UPDATE paid_retry SET lease_until = $2 WHERE id = $1 AND lease_until IS NOT NULL";
 
 /// Parameters: payment hash, credential hash, muid, owner.
 pub(super) const HAS_STORED: &str = "\
