@@ -31,7 +31,7 @@ fn config() -> String {
         protect = [\"POST /largefile\"]
         price_sat = 100
         max_upload_mb = 64
-        max_uses = {MAX_USES}
+        reuse = {MAX_USES}
         capabilities = [\"large_upload\"]
         forward_credential = true"
     )

@@ -20,7 +20,7 @@ const SIZED: &str = r#"
     protect = ["POST /largefile"]
     price = { per_mib_sat = 3, minimum_sat = 5 }
     max_upload_mb = 16
-    max_uses = 1
+    reuse = 1
     capabilities = ["large_upload"]
 "#;
 

@@ -41,7 +41,7 @@ pub const SINGLE_USE: &str = r#"
     protect = ["POST /largefile"]
     price_sat = 100
     max_upload_mb = 64
-    max_uses = 1
+    reuse = 1
     capabilities = ["large_upload"]
     forward_credential = true
 "#;

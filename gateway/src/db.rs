@@ -188,12 +188,15 @@ mod tests {
         let db = open(&folder).await;
         let all = [
             "_sluice_gateway_migrations",
+            "bought",
             "gateway_key_use",
             "payment",
             "revocation",
             "revocation_change",
             "settle_index",
             "test_wallet_payments",
+            "use_counter",
+            "use_hold",
         ];
         assert_eq!(tables(&db).await, all);
 
@@ -274,7 +277,7 @@ mod tests {
         let [one, other, ..] = &all[..] else { panic!("eight") };
         let mut writing = one.write().await.unwrap();
         query("DELETE FROM test_wallet_payments").execute(&mut *writing).await.unwrap();
-        assert_eq!(tables(other).await.len(), 7, "reads go on beside a write");
+        assert_eq!(tables(other).await.len(), 10, "reads go on beside a write");
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ use crate::{
     connections::Watch,
     cors,
     drain::Drains,
-    ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold, Unproven},
+    ledger::{BookKeeper, Books, Bought, LedgerChanges, LedgerDb, NoUse, SettlementCheck, Sold, Unproven},
     lightning::LightningNode,
     limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome, Rehearsed},
@@ -45,6 +45,7 @@ use crate::{
     },
     record::Record,
     request::{is_grpc, normalise_target, strip, strip_response},
+    uses::{self, HeldUse},
 };
 
 /// When a client should come again after what is away.
@@ -87,6 +88,8 @@ pub struct Visit {
     /// Of a body that must come fast enough.
     pace: Option<Pace>,
     watch: Option<Arc<Watch>>,
+    /// The use of the token, where the gateway counts.
+    held: Option<HeldUse>,
 }
 
 /// Why there is no gate.
@@ -205,7 +208,7 @@ impl Gate {
     /// Takes from a request what the server behind must not see, and says in it where the client is and what is let
     /// through for nothing. Whatever
     /// else changes path, query or login of the request comes before.
-    pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+    pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &mut Visit) -> Result<()> {
         self.strip(request, visit)?;
         self.permit(request, visit)
     }
@@ -220,7 +223,8 @@ impl Gate {
     }
 
     /// The second half: once the request is as it is forwarded.
-    pub(crate) fn permit(&self, request: &mut RequestHeader, visit: &Visit) -> Result<()> {
+    pub(crate) fn permit(&self, request: &mut RequestHeader, visit: &mut Visit) -> Result<()> {
+        visit.held.iter_mut().for_each(HeldUse::forwarded);
         let target = request.uri.path_and_query().map_or("", |target| target.as_str());
         let permitted = PermittedRequest { method: &request.method, target, headers: &request.headers };
         let permit =
@@ -243,6 +247,7 @@ impl Gate {
         }
         let bytes = body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         visit.body_bytes += bytes;
+        visit.held.iter_mut().for_each(|held| held.body_came(bytes, end_of_stream));
         if let Some(upload) = &mut visit.upload {
             upload.came(bytes);
         }
@@ -279,6 +284,9 @@ impl Gate {
         visit: &mut Visit,
     ) -> Result<()> {
         visit.record.status_behind = response.status.as_u16();
+        if let Some(held) = &mut visit.held {
+            held.answered(response).await;
+        }
         // Who has answered bounds what it still reads.
         visit.watch.iter().filter(|_| !response.status.is_informational()).for_each(|watch| watch.body_ended());
         if let Some(upload) = visit.upload.as_mut().filter(|_| !response.status.is_informational()) {
@@ -309,6 +317,9 @@ impl Gate {
     /// Says what went wrong to who is still there to hear it.
     pub async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> FailToProxy {
         visit.record.failed(*error.esource() == Downstream);
+        if let Some(held) = &mut visit.held {
+            held.failed().await;
+        }
         visit.watch.iter().for_each(|watch| watch.body_ended());
         if let Some(upload) = &mut visit.upload
             && *error.esource() == Upstream
@@ -331,8 +342,12 @@ impl Gate {
     /// Counts what became of a request that has ended.
     pub fn logging(&self, session: &Session, visit: &Visit) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let is_paid = visit.forward.as_ref().is_some_and(|forward| forward.permit.is_some());
-        visit.record.count(&self.metrics, status, visit.body_bytes, is_paid);
+        let paid = visit.forward.as_ref().and_then(|forward| Some((forward.service, forward.permit.as_ref()?)));
+        visit.record.count(&self.metrics, status, visit.body_bytes, paid.is_some());
+        if let Some((service, permit)) = paid {
+            let bought = visit.record.bought(visit.body_bytes);
+            self.books.bought(permit.token().payment_hash(), &self.offer(service).terms.name, bought, unix_now());
+        }
     }
 
     /// What bounds clients, as configured.
@@ -379,7 +394,7 @@ impl Gate {
             }
             return Ok(forward);
         }
-        match decision {
+        let decision = match decision {
             Decision::Forward(forward) => {
                 if forward.permit.is_some() {
                     self.metrics.check(began.elapsed());
@@ -392,8 +407,22 @@ impl Gate {
                     let begun = self.begin_upload(&forward, &asked, client, visit);
                     begun.map_err(|limited| self.limited(limited, is_grpc))?;
                 }
-                Ok(forward)
+                let refused = match self.hold(&forward, &asked, has_body, visit).await {
+                    Ok(()) => return Ok(forward),
+                    Err(NoUse::UsedUp) => None,
+                    Err(NoUse::InUse) => Some(uses::in_use()),
+                    Err(NoUse::Ledger(error)) => Some(uses::not_counted(&error, RETRY_AFTER)),
+                };
+                if let Some(answer) = refused {
+                    return Err(if is_grpc { refused_grpc(answer) } else { answer });
+                }
+                self.paywall.sell(forward.service, Reason::Lapsed(Lapsed::UsedUp), &asked)
             }
+            decision => decision,
+        };
+        match decision {
+            // What costs nothing any more.
+            Decision::Forward(forward) => Ok(forward),
             Decision::Refuse(problem) => Err(problem.into()),
             Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, has_body) => {
                 Ok(self.paywall.for_nothing(&demand))
@@ -402,6 +431,27 @@ impl Gate {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
             },
+        }
+    }
+
+    /// Holds a use of the token, where the gateway counts. Only what is sold is counted: a stream that needs the token is a
+    /// part of what was bought.
+    async fn hold(&self, forward: &Forward, asked: &Asked<'_>, has_body: bool, visit: &mut Visit) -> Result<(), NoUse> {
+        let Some(permit) = forward.permit.as_ref().filter(|_| forward.is_sold) else { return Ok(()) };
+        let (token, offer) = (permit.token(), self.paywall.offer(forward.service));
+        match HeldUse::begin(&self.ledger, token, offer, (asked.method, asked.headers)).await {
+            Ok(mut held) => {
+                held.iter_mut().for_each(|held| held.body_came(0, !has_body));
+                visit.held = held;
+                Ok(())
+            }
+            Err(no_use) => {
+                if matches!(no_use, NoUse::UsedUp) {
+                    let refused = Bought { refused: 1, ..Bought::default() };
+                    self.books.bought(token.payment_hash(), &offer.terms.name, refused, unix_now());
+                }
+                Err(no_use)
+            }
         }
     }
 

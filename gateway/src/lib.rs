@@ -25,3 +25,4 @@ pub mod server;
 pub mod tls;
 mod trace;
 mod upstream;
+mod uses;

@@ -188,7 +188,7 @@ impl ProxyHttp for Proxy {
         if let Some(candidate) = context.candidates.first() {
             context.upstream()?.adapt(request, *candidate)?;
         }
-        gate.permit(request, &context.visit)
+        gate.permit(request, &mut context.visit)
     }
 
     async fn request_body_filter(

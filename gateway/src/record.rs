@@ -2,6 +2,7 @@
 
 use crate::{
     answer::Answer,
+    ledger::Bought,
     metrics::{Metrics, Outcome, UploadEnd},
 };
 
@@ -43,9 +44,18 @@ impl Record {
         }
     }
 
+    /// What its payment bought with it, whose body had so many bytes.
+    pub(crate) fn bought(&self, body_bytes: u64) -> Bought {
+        match self.upload_end() {
+            UploadEnd::Committed => Bought { uses: 1, bytes: body_bytes, ..Bought::default() },
+            UploadEnd::UsedUp | UploadEnd::TooLarge | UploadEnd::Refused => Bought { refused: 1, ..Bought::default() },
+            UploadEnd::CutOff | UploadEnd::GivenBack => Bought { given_back: 1, ..Bought::default() },
+        }
+    }
+
     fn upload_end(&self) -> UploadEnd {
         match (self.status_behind, self.code) {
-            (200..=299, _) => UploadEnd::Committed,
+            (101 | 200..=299, _) => UploadEnd::Committed,
             (402, _) => UploadEnd::UsedUp,
             (413, _) | (_, Some("too_large")) => UploadEnd::TooLarge,
             (400..=499, _) => UploadEnd::Refused,

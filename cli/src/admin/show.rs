@@ -100,11 +100,25 @@ pub(super) fn revocations(revocations: &[RevocationJson], out: &mut dyn Write) -
 pub(super) fn stats(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     let row = |day: &str, sum: &SumJson| {
         let (payments, without) = (sum.payments.to_string(), sum.without_amount.to_string());
-        vec![day.to_owned(), sat(sum.amount_msat), payments, without, sum.network.clone(), sum.service.clone()]
+        let bought = &sum.bought;
+        let bought = [bought.uses, bought.bytes, bought.refused, bought.given_back].map(|number| number.to_string());
+        let whose = [sum.network.clone(), sum.service.clone()];
+        [day.to_owned(), sat(sum.amount_msat), payments, without].into_iter().chain(bought).chain(whose).collect()
     };
     let days = stats.days.iter().map(|day| row(&day.day, &day.sum));
     let sums = stats.sums.iter().map(|sum| row("(all)", sum));
-    let names = ["DAY", "AMOUNT (SAT)", "PAYMENTS", "WITHOUT AMOUNT", "NETWORK", "SERVICE"];
+    let names = [
+        "DAY",
+        "AMOUNT (SAT)",
+        "PAYMENTS",
+        "WITHOUT AMOUNT",
+        "USES",
+        "BYTES",
+        "REFUSED",
+        "GIVEN BACK",
+        "NETWORK",
+        "SERVICE",
+    ];
     table(&names, &days.chain(sums).collect::<Vec<_>>(), out)
 }
 

@@ -88,9 +88,9 @@ async fn tables_are_for_people_and_json_for_programs() {
     assert_eq!(world.json("payments --from 2023-11-15").await, json!([]));
 
     insta::assert_snapshot!(world.run("stats --from 2023-11-01T00:00:00Z --before 2023-12-01T00:00:00Z", false).await.unwrap(), @r#"
-    DAY         AMOUNT (SAT)  PAYMENTS  WITHOUT AMOUNT  NETWORK      SERVICE
-    2023-11-14  100           1         0               test-wallet  media
-    (all)       100           1         0               test-wallet  media
+    DAY         AMOUNT (SAT)  PAYMENTS  WITHOUT AMOUNT  USES  BYTES  REFUSED  GIVEN BACK  NETWORK      SERVICE
+    2023-11-14  100           1         0               0     0      0        0           test-wallet  media
+    (all)       100           1         0               0     0      0        0           test-wallet  media
     "#);
     let revoked = world.json(&format!("revoke {hash} --reason gone")).await;
     assert_eq!((&revoked["payment_hash"], &revoked["reason"]), (&json!(hash), &json!("gone")));

@@ -29,7 +29,7 @@ pub use self::{
     limit_settings::{FreebieSettings, LimitSettings, RateLimitSettings},
     s3::S3Settings,
     service_settings::{
-        Addresses, Fallback, HeaderSource, PriceSettings, RewriteSettings, ServiceSettings, StepSettings,
+        Addresses, Fallback, HeaderSource, PriceSettings, Reuse, RewriteSettings, ServiceSettings, StepSettings,
     },
     settings::{
         BackendSettings, GatewaySettings, L402Settings, LogSettings, MasterKeySettings, Settings, StorageMode,

@@ -69,9 +69,9 @@ pub struct ServiceSettings {
     /// The largest file that a token stores.
     #[serde(default = "default_max_upload_mb")]
     pub max_upload_mb: NonZeroU64,
-    /// How many uploads a token stores; any number if it is not said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_uses: Option<NonZeroU64>,
+    /// How often a token can be used.
+    #[serde(default, alias = "max_uses", skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<Reuse>,
     /// Whether the upstream gets to see the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward_credential: Option<bool>,
@@ -97,6 +97,18 @@ pub struct ServiceSettings {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub constraints: BTreeMap<String, String>,
 }
+
+/// `reuse = …`: how often a token can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// `"until_expiry"`: as often as its owner likes.
+    UntilExpiry,
+    /// So often.
+    Times(NonZeroU64),
+}
+
+/// What [`Reuse::UntilExpiry`] is written as.
+const UNTIL_EXPIRY: &str = "until_expiry";
 
 /// `price = { … }`: by size, from a table, or from a server that is asked.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -204,6 +216,44 @@ impl Serialize for HeaderSource {
     }
 }
 
+impl<'de> Deserialize<'de> for Reuse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrNumber;
+        impl de::Visitor<'_> for WordOrNumber {
+            type Value = Reuse;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "\"{UNTIL_EXPIRY}\" or a number from 1 on")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Reuse, E> {
+                let unknown = || E::invalid_value(de::Unexpected::Str(word), &self);
+                if word == UNTIL_EXPIRY { Ok(Reuse::UntilExpiry) } else { Err(unknown()) }
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Reuse, E> {
+                let times = u64::try_from(number).ok().and_then(NonZeroU64::new);
+                times.map(Reuse::Times).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Reuse, E> {
+                let unknown = || E::invalid_value(de::Unexpected::Unsigned(number), &self);
+                NonZeroU64::new(number).map(Reuse::Times).ok_or_else(unknown)
+            }
+        }
+        deserializer.deserialize_any(WordOrNumber)
+    }
+}
+
+impl Serialize for Reuse {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::UntilExpiry => serializer.serialize_str(UNTIL_EXPIRY),
+            Self::Times(times) => times.serialize(serializer),
+        }
+    }
+}
+
 impl From<String> for Addresses {
     fn from(address: String) -> Self {
         Self(vec![address])
@@ -266,7 +316,7 @@ impl ServiceSettings {
             valid_for_secs: YEAR_SECS,
             capabilities: vec!["large_upload".to_owned()],
             max_upload_mb: default_max_upload_mb(),
-            max_uses: None,
+            reuse: None,
             forward_credential: None,
             price: None,
             rewrite: None,

@@ -11,7 +11,7 @@ use sluice_gateway::config::{
 
 use super::{
     Invalid, RateLimitSettings, ServiceSettings, Settings,
-    service_settings::{Addresses, Fallback, HeaderSource, PriceSettings},
+    service_settings::{Addresses, Fallback, HeaderSource, PriceSettings, Reuse},
 };
 
 /// What the media server sells.
@@ -102,7 +102,7 @@ impl Settings {
             capabilities: service.capabilities.clone(),
             max_upload_mb: service.max_upload_mb.get(),
             form_allowance_bytes: if price.is_by_size() { FORM_ALLOWANCE_BYTES } else { 0 },
-            max_uses: service.max_uses.map(Into::into),
+            max_uses: max_uses(service, &price),
             valid_for_secs: Some(service.valid_for_secs.get()),
             constraints: service.constraints.clone().into_iter().collect(),
             unknown_caveats: self.l402.unknown_caveats,
@@ -200,6 +200,15 @@ fn health_check(service: &ServiceSettings, unsaid: Option<HealthCheck>) -> Resul
             Ok(Some(HealthCheck { path: Some(path.to_owned()), every }))
         }
         Some(_) => Err(UpstreamError::HealthCheck),
+    }
+}
+
+/// How often a token can be used. Who pays for a size pays for one upload of it.
+fn max_uses(service: &ServiceSettings, price: &Price) -> Option<u64> {
+    match service.reuse {
+        Some(Reuse::Times(times)) => Some(times.into()),
+        Some(Reuse::UntilExpiry) => None,
+        None => price.is_by_size().then_some(1),
     }
 }
 

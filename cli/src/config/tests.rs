@@ -46,7 +46,8 @@ fn sluice_toml_shows_every_setting_with_its_default() {
     };
     let all: Vec<_> = SLUICE_TOML.lines().map(|line| if is_setting(line) { &line[1..] } else { line }).collect();
     let mut all = load_file(&all.join("\n")).unwrap();
-    assert_eq!(all.services[0].max_uses.take(), NonZeroU64::new(1), "a setting without a default");
+    let reuse = all.services[0].reuse.take();
+    assert_eq!(reuse, NonZeroU64::new(1).map(Reuse::Times), "a setting without a default");
     let quota = (all.backend.quota_mb.take(), all.backend.quota_files.take());
     assert_eq!(quota, (Some(10_240), Some(10_000)), "two more");
     assert_eq!(all, Settings::default().effective());

@@ -25,8 +25,8 @@ impl<'a> List<'a> {
             // The service comes last, for it can be of any length.
             Format::Table => writeln!(
                 out,
-                "{:<20}  {:<20}  {:>14}  {:<11}  {:<64}  SERVICE",
-                "SETTLED AT", "FIRST USED AT", "AMOUNT (SAT)", "NETWORK", "PAYMENT HASH"
+                "{:<20}  {:<20}  {:>14}  {:>8}  {:>14}  {:<11}  {:<64}  SERVICE",
+                "SETTLED AT", "FIRST USED AT", "AMOUNT (SAT)", "USES", "BYTES", "NETWORK", "PAYMENT HASH"
             )?,
             Format::Csv => writeln!(out, "{CSV_HEAD}")?,
             Format::Json => write!(out, "[")?,
@@ -36,17 +36,19 @@ impl<'a> List<'a> {
 
     /// Writes one payment.
     pub fn write(&mut self, payment: &Payment) -> io::Result<()> {
-        let Payment { payment_hash, service, network, token_id, settled, first_used_at } = payment;
+        let Payment { payment_hash, service, network, token_id, settled, first_used_at, bought } = payment;
         let settled = settled.as_ref();
         let settled_at = settled.map(|settled| time(settled.at));
         let first_used_at = first_used_at.map(time);
         match self.format {
             Format::Table => writeln!(
                 self.out,
-                "{:<20}  {:<20}  {:>14}  {:<11}  {payment_hash}  {service}",
+                "{:<20}  {:<20}  {:>14}  {:>8}  {:>14}  {:<11}  {payment_hash}  {service}",
                 settled_at.as_deref().unwrap_or(NONE),
                 first_used_at.as_deref().unwrap_or(NONE),
                 settled.map_or_else(|| NONE.to_owned(), |settled| sat(settled.amount_msat)),
+                bought.uses,
+                bought.bytes,
                 network.name(),
             ),
             Format::Csv => writeln!(self.out, "{}", payment.csv()),
@@ -62,6 +64,10 @@ impl<'a> List<'a> {
                     "settled_at": settled_at,
                     "first_used_at": first_used_at,
                     "node": settled.map(|settled| &settled.node),
+                    "uses": bought.uses,
+                    "bytes": bought.bytes,
+                    "refused": bought.refused,
+                    "given_back": bought.given_back,
                 });
                 write!(self.out, "{comma}\n{object}")
             }

@@ -4,7 +4,7 @@ use sluice_common::{
 };
 use sluice_gateway::{
     db::GatewayDb,
-    ledger::{SettledToken, TokenUse},
+    ledger::{Bought, Sale, SettledToken, TokenUse},
 };
 
 use super::*;
@@ -31,6 +31,14 @@ async fn ledger() -> (GatewayDb, tempfile::TempDir) {
     let paid = [settled(1, "media", 100_000, 1_700_000_000), settled(3, "a \"b\", c", 250_001, 1_700_172_800)];
     db.book_settlements("02ab", &paid, Some(2)).await.unwrap();
     db.book_uses(&[used(1, 1_700_000_060), used(2, 1_700_086_400)]).await.unwrap();
+    let bought = Bought { uses: 3, bytes: 4_096, refused: 2, given_back: 1 };
+    let sale = Sale {
+        payment_hash: PaymentHash::from_bytes([1; 32]),
+        service: "media".to_owned(),
+        network: Network::TestWallet.name(),
+        day: 19_675,
+    };
+    db.book_bought(&[(sale, bought)]).await.unwrap();
     (db, folder)
 }
 
@@ -48,10 +56,10 @@ fn all(format: Format, sum: bool) -> Selection {
 async fn a_table_is_for_people() {
     let (ledger, _folder) = ledger().await;
     insta::assert_snapshot!(printed(&ledger, all(Format::Table, false)).await, @r#"
-    SETTLED AT            FIRST USED AT           AMOUNT (SAT)  NETWORK      PAYMENT HASH                                                      SERVICE
-    2023-11-14T22:13:20Z  2023-11-14T22:14:20Z             100  test-wallet  0101010101010101010101010101010101010101010101010101010101010101  media
-    -                     2023-11-15T22:13:20Z               -  mainnet      0202020202020202020202020202020202020202020202020202020202020202  media
-    2023-11-16T22:13:20Z  -                            250.001  test-wallet  0303030303030303030303030303030303030303030303030303030303030303  a "b", c
+    SETTLED AT            FIRST USED AT           AMOUNT (SAT)      USES           BYTES  NETWORK      PAYMENT HASH                                                      SERVICE
+    2023-11-14T22:13:20Z  2023-11-14T22:14:20Z             100         3            4096  test-wallet  0101010101010101010101010101010101010101010101010101010101010101  media
+    -                     2023-11-15T22:13:20Z               -         0               0  mainnet      0202020202020202020202020202020202020202020202020202020202020202  media
+    2023-11-16T22:13:20Z  -                            250.001         0               0  test-wallet  0303030303030303030303030303030303030303030303030303030303030303  a "b", c
     "#);
     let sums = [
         "  AMOUNT (SAT)    PAYMENTS  WITHOUT AMOUNT  NETWORK      SERVICE\n",
@@ -68,10 +76,10 @@ async fn a_table_is_for_people() {
 async fn csv_quotes_what_must_be_quoted() {
     let (ledger, _folder) = ledger().await;
     insta::assert_snapshot!(printed(&ledger, all(Format::Csv, false)).await, @r#"
-    payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node
-    0101010101010101010101010101010101010101010101010101010101010101,media,test-wallet,1111111111111111111111111111111111111111111111111111111111111111,100000,2023-11-14T22:13:20Z,2023-11-14T22:14:20Z,02ab
-    0202020202020202020202020202020202020202020202020202020202020202,media,mainnet,1212121212121212121212121212121212121212121212121212121212121212,,,2023-11-15T22:13:20Z,
-    0303030303030303030303030303030303030303030303030303030303030303,"a ""b"", c",test-wallet,1313131313131313131313131313131313131313131313131313131313131313,250001,2023-11-16T22:13:20Z,,02ab
+    payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node,uses,bytes,refused,given_back
+    0101010101010101010101010101010101010101010101010101010101010101,media,test-wallet,1111111111111111111111111111111111111111111111111111111111111111,100000,2023-11-14T22:13:20Z,2023-11-14T22:14:20Z,02ab,3,4096,2,1
+    0202020202020202020202020202020202020202020202020202020202020202,media,mainnet,1212121212121212121212121212121212121212121212121212121212121212,,,2023-11-15T22:13:20Z,,0,0,0,0
+    0303030303030303030303030303030303030303030303030303030303030303,"a ""b"", c",test-wallet,1313131313131313131313131313131313131313131313131313131313131313,250001,2023-11-16T22:13:20Z,,02ab,0,0,0,0
     "#);
     insta::assert_snapshot!(printed(&ledger, all(Format::Csv, true)).await, @r#"
     network,service,payments,without_amount,amount_msat
@@ -89,25 +97,33 @@ async fn json_is_one_array_also_of_nothing() {
     insta::assert_json_snapshot!(list[0], @r#"
     {
       "amount_msat": 100000,
+      "bytes": 4096,
       "first_used_at": "2023-11-14T22:14:20Z",
+      "given_back": 1,
       "network": "test-wallet",
       "node": "02ab",
       "payment_hash": "0101010101010101010101010101010101010101010101010101010101010101",
+      "refused": 2,
       "service": "media",
       "settled_at": "2023-11-14T22:13:20Z",
-      "token_id": "1111111111111111111111111111111111111111111111111111111111111111"
+      "token_id": "1111111111111111111111111111111111111111111111111111111111111111",
+      "uses": 3
     }
     "#);
     insta::assert_json_snapshot!(list[1], @r#"
     {
       "amount_msat": null,
+      "bytes": 0,
       "first_used_at": "2023-11-15T22:13:20Z",
+      "given_back": 0,
       "network": "mainnet",
       "node": null,
       "payment_hash": "0202020202020202020202020202020202020202020202020202020202020202",
+      "refused": 0,
       "service": "media",
       "settled_at": null,
-      "token_id": "1212121212121212121212121212121212121212121212121212121212121212"
+      "token_id": "1212121212121212121212121212121212121212121212121212121212121212",
+      "uses": 0
     }
     "#);
     insta::assert_snapshot!(printed(&ledger, all(Format::Json, true)).await, @r#"[{"amount_msat":0,"network":"mainnet","payments":1,"service":"media","without_amount":1},{"amount_msat":250001,"network":"test-wallet","payments":1,"service":"a \"b\", c","without_amount":0},{"amount_msat":100000,"network":"test-wallet","payments":1,"service":"media","without_amount":0}]"#);

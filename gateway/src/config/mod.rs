@@ -242,7 +242,7 @@ impl Offer {
         }
         for (key, value) in [
             ("max_upload_mb", Some(terms.max_upload_mb)),
-            ("max_uses", terms.max_uses),
+            ("reuse", terms.max_uses),
             ("valid_for_secs", terms.valid_for_secs),
         ] {
             if value == Some(0) {
@@ -298,7 +298,7 @@ mod tests {
             (checked(|o| o.terms.constraints = vec![("media_valid_until".into(), "1".into())]), "media_valid_until"),
             (checked(|o| o.terms.constraints = vec![("media_path".into(), "/".into())]), "media_path"),
             (checked(|o| o.terms.constraints = vec![("a".into(), "x\n".into())]), "constraint `a`"),
-            (checked(|o| o.terms.max_uses = Some(0)), "max_uses"),
+            (checked(|o| o.terms.max_uses = Some(0)), "reuse"),
             (checked(|o| o.terms.max_upload_mb = 0), "max_upload_mb"),
             (checked(|o| o.access = Access::protect(Vec::new())), "protect is empty"),
             (checked(|o| o.price = Price::Steps(Vec::new())), "service `media`: price: "),

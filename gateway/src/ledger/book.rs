@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{LedgerDb, LedgerError, SettledToken, TokenUse};
+use super::{Bought, LedgerDb, LedgerError, Sale, SettledToken, TokenUse, bought::Sums};
 use crate::{
     lightning::{LightningError, LightningNode, NodeInfo, Settlement},
     metrics::Metrics,
@@ -40,6 +40,8 @@ const MAX_SEEN: NonZeroUsize = match NonZeroUsize::new(65_536) {
     None => NonZeroUsize::MIN,
 };
 
+const DAY_SECS: u64 = 86_400;
+
 /// How long a stop waits for the entries that are still to be booked.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,6 +56,7 @@ pub struct Books {
     entries: mpsc::Sender<Entry>,
     seen: Mutex<LruCache<PaymentHash, ()>>,
     sold: Arc<ArcSwap<Sold>>,
+    bought: Arc<Sums>,
 }
 
 /// What the gateway sells, as far as a settlement shows it.
@@ -69,7 +72,8 @@ pub struct Sold {
 /// The tasks that book.
 pub struct BookKeeper {
     follower: JoinHandle<()>,
-    writer: JoinHandle<()>,
+    /// Both of what requests note.
+    writers: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -107,6 +111,12 @@ impl Books {
         }
     }
 
+    /// Adds to what a payment bought of `service` at `now` (unix seconds).
+    pub fn bought(&self, payment_hash: PaymentHash, service: &str, bought: Bought, now: u64) {
+        let (service, network) = (service.to_owned(), self.network.name());
+        self.bought.add(Sale { payment_hash, service, network, day: now / DAY_SECS }, bought);
+    }
+
     /// From now on this is sold, on the same network.
     pub(crate) fn sells(&self, sold: Sold) {
         self.sold.store(Arc::new(sold));
@@ -140,9 +150,13 @@ impl BookKeeper {
             metrics,
             on_settled,
         };
+        let bought = Arc::new(Sums::default());
+        let sums = Arc::clone(&bought).book(Arc::clone(&ledger), stopping.clone());
         let writer = Writer { ledger, node, network, entries: receiver, stopping };
-        let keeper = Self { follower: tokio::spawn(follower.run()), writer: tokio::spawn(writer.run()), stop };
-        (keeper, Arc::new(Books { network, entries: sender, seen: Mutex::new(LruCache::new(MAX_SEEN)), sold }))
+        let writers = tokio::spawn(async { _ = tokio::join!(writer.run(), sums) });
+        let seen = Mutex::new(LruCache::new(MAX_SEEN));
+        let keeper = Self { follower: tokio::spawn(follower.run()), writers, stop };
+        (keeper, Arc::new(Books { network, entries: sender, seen, sold, bought }))
     }
 
     /// Books what is noted so far, if the database takes it in time, and ends.
@@ -150,8 +164,8 @@ impl BookKeeper {
         // Whatever it has not booked comes again: its index is not booked either.
         self.follower.abort();
         self.stop.send_replace(true);
-        if timeout(STOP_TIMEOUT, &mut self.writer).await.is_err() {
-            self.writer.abort();
+        if timeout(STOP_TIMEOUT, &mut self.writers).await.is_err() {
+            self.writers.abort();
             tracing::warn!("stopping with uses of tokens that are not in the ledger");
         }
     }
@@ -280,13 +294,13 @@ async fn info_on(node: &dyn LightningNode, network: Network) -> Result<NodeInfo,
     Err(LightningError::OtherNetwork { configured: network, found: info.network })
 }
 
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // A sender that is gone means stop, too.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 /// How long to wait before the next attempt.
-struct Wait(Duration);
+pub(super) struct Wait(Duration);
 
 impl Default for Wait {
     fn default() -> Self {
@@ -304,7 +318,7 @@ impl Wait {
         self.next()
     }
 
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 2).min(LONGEST_WAIT);
         wait

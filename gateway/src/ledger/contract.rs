@@ -1,6 +1,8 @@
 //! What every ledger behind the trait must do. [`contract_tests!`] makes a test of each function for one implementation.
 
+mod bought;
 mod revocations;
+mod uses;
 
 use sluice_common::{
     keys::KeyUse,
@@ -8,8 +10,8 @@ use sluice_common::{
     network::Network,
 };
 
-pub(crate) use self::revocations::*;
-use super::{Filter, LedgerDb, PAGE, Payment, Settled, SettledToken, Sum, TokenUse};
+pub(crate) use self::{bought::*, revocations::*, uses::*};
+use super::{Bought, Filter, LedgerDb, PAGE, Payment, Settled, SettledToken, Sum, TokenUse};
 
 /// Makes a test of every part of the contract. `$setup` is an async function without arguments that gives a ledger with
 /// nothing in it, and whatever must live as long as it.
@@ -35,6 +37,17 @@ macro_rules! contract_tests {
             no_change_is_missed_by_who_follows,
             a_token_is_settled_only_by_its_own_payment,
             sums_are_of_each_day,
+            a_use_that_is_spent_is_gone_and_one_given_back_is_not,
+            a_use_needs_room_in_every_counter_and_counts_in_all,
+            a_use_that_is_held_is_nobody_elses,
+            without_an_answer_a_use_is_given_back_three_times,
+            what_a_dead_gateway_held_ends_with_its_lease,
+            a_lease_is_renewed,
+            a_hold_that_others_ended_ends_once,
+            of_many_at_once_as_many_get_a_use_as_there_are,
+            what_was_bought_is_added_up,
+            what_was_bought_is_booked_wholly_or_not_at_all,
+            many_add_to_the_same_at_once,
         );
     };
     ($setup:path: $($name:ident),* $(,)?) => {
@@ -90,7 +103,7 @@ async fn all(ledger: &dyn LedgerDb) -> Vec<Payment> {
 fn payment(number: u16, settled_at: Option<u64>, first_used_at: Option<u64>) -> Payment {
     let SettledToken { payment_hash, service, network, token_id, amount_msat, .. } = settled(number, 0);
     let settled = settled_at.map(|at| Settled { amount_msat, at, node: NODE.to_owned() });
-    Payment { payment_hash, service, network, token_id, settled, first_used_at }
+    Payment { payment_hash, service, network, token_id, settled, first_used_at, bought: Bought::default() }
 }
 
 pub(crate) async fn a_settlement_is_booked_once(ledger: &dyn LedgerDb) {

@@ -7,7 +7,8 @@ use sluice_common::clock::rfc3339;
 use super::Payment;
 
 /// The names of what [`Payment::csv`] writes.
-pub const CSV_HEAD: &str = "payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node";
+pub const CSV_HEAD: &str = "payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node,\
+    uses,bytes,refused,given_back";
 
 impl Payment {
     /// A line for spreadsheets, without its end. What is not known is empty.
@@ -15,7 +16,7 @@ impl Payment {
         let settled = self.settled.as_ref();
         let time = |unix_secs: u64| rfc3339(unix_secs).unwrap_or_else(|| unix_secs.to_string());
         format!(
-            "{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{},{},{}",
             self.payment_hash,
             csv_field(&self.service),
             self.network,
@@ -24,6 +25,10 @@ impl Payment {
             settled.map(|settled| time(settled.at)).unwrap_or_default(),
             self.first_used_at.map(time).unwrap_or_default(),
             csv_field(settled.map_or("", |settled| &settled.node)),
+            self.bought.uses,
+            self.bought.bytes,
+            self.bought.refused,
+            self.bought.given_back,
         )
     }
 }

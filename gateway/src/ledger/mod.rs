@@ -2,6 +2,7 @@
 //! first use of the token that it bought, whichever comes first. Nothing unpaid is ever in it.
 
 mod book;
+mod bought;
 #[cfg(test)]
 mod contract;
 mod csv;
@@ -11,6 +12,7 @@ mod proof;
 mod revocation;
 mod sql;
 mod sqlite;
+mod uses;
 
 use async_trait::async_trait;
 use sluice_common::{
@@ -22,10 +24,12 @@ use sluice_common::{
 pub(crate) use self::revocation::LedgerChanges;
 pub use self::{
     book::{BookKeeper, Books, Sold},
+    bought::{Bought, BoughtOn, Sale},
     csv::{CSV_HEAD, csv_field},
     postgres::PostgresLedger,
     proof::{SettlementCheck, SettlementProof, Unproven},
     revocation::{Revocation, RevocationDb, RevokeOrder},
+    uses::{NoUse, UseDb, UseEnd, UseHold, UseOrder},
 };
 use crate::lightning::Settlement;
 
@@ -34,7 +38,7 @@ pub const PAGE: usize = 1_000;
 
 /// A database that keeps the ledger. Every implementation passes the same contract suite.
 #[async_trait]
-pub trait LedgerDb: RevocationDb {
+pub trait LedgerDb: RevocationDb + UseDb {
     /// Books what `node` (its public key in hex) says was paid, and that its settlements up to `last_index` were seen:
     /// all of it or nothing. What a node said of a payment before stays; an index never falls.
     async fn book_settlements(
@@ -81,6 +85,12 @@ pub trait LedgerDb: RevocationDb {
 
     /// The sums of what `filter` lets through, of each service on each network, by the names of both: networks first.
     async fn sums(&self, filter: &Filter) -> Result<Vec<Sum>, LedgerError>;
+
+    /// Adds to what payments bought: all of it or nothing. What is said a second time is added a second time.
+    async fn book_bought(&self, bought: &[(Sale, Bought)]) -> Result<(), LedgerError>;
+
+    /// What all payments together bought, of each day on which `filter` has a moment, each network and service: days first.
+    async fn bought(&self, filter: &Filter) -> Result<Vec<BoughtOn>, LedgerError>;
 }
 
 /// A token that a node says was paid.
@@ -130,6 +140,8 @@ pub struct Payment {
     pub settled: Option<Settled>,
     /// Unix seconds at which the token was first used; none if it never was.
     pub first_used_at: Option<u64>,
+    /// What it bought so far, on all days.
+    pub bought: Bought,
 }
 
 /// What a node says of a payment.

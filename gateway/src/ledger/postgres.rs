@@ -11,7 +11,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    DaySum, Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
+    Bought, BoughtOn, DaySum, Filter, LedgerDb, LedgerError, PAGE, Payment, Sale, SettledToken, Sum, TokenUse,
     sql::{self, Bounds},
 };
 use crate::db::to_i64;
@@ -246,6 +246,37 @@ impl LedgerDb for PostgresLedger {
         })
         .await
     }
+
+    async fn book_bought(&self, bought: &[(Sale, Bought)]) -> Result<(), LedgerError> {
+        bounded(async {
+            let mut transaction = self.pool.begin().await?;
+            // In one order: of two gateways that book the same at once, one waits.
+            let mut bought: Vec<_> = bought.iter().collect();
+            bought.sort_unstable_by_key(|(sale, _)| sale);
+            for (sale, bought) in bought {
+                query(sql::BOOK_BOUGHT)
+                    .bind(&sale.payment_hash.as_bytes()[..])
+                    .bind(&sale.service)
+                    .bind(sale.network)
+                    .bind(to_i64(sale.day))
+                    .bind(to_i64(bought.uses))
+                    .bind(to_i64(bought.bytes))
+                    .bind(to_i64(bought.refused))
+                    .bind(to_i64(bought.given_back))
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            Ok(transaction.commit().await?)
+        })
+        .await
+    }
+
+    async fn bought(&self, filter: &Filter) -> Result<Vec<BoughtOn>, LedgerError> {
+        let bounds = Bounds::from(filter);
+        let bought =
+            query_as(sql::BOUGHT).bind(bounds.from).bind(bounds.before).bind(bounds.service).bind(bounds.network);
+        bounded(async { Ok(bought.fetch_all(&self.pool).await?) }).await
+    }
 }
 
 #[cfg(test)]
@@ -274,11 +305,14 @@ mod tests {
         let ledger = open().await;
         let all = [
             "_sluice_gateway_migrations",
+            "bought",
             "gateway_key_use",
             "payment",
             "revocation",
             "revocation_change",
             "settle_index",
+            "use_counter",
+            "use_hold",
         ];
         assert_eq!(tables(&ledger).await, all);
 

@@ -7,7 +7,7 @@ use sluice_common::{
 };
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
-use super::{DaySum, Filter, Payment, Settled, Sum};
+use super::{Bought, BoughtOn, DaySum, Filter, Payment, Settled, Sum};
 use crate::db::to_i64;
 
 pub(super) const BOOK_SETTLEMENT: &str =
@@ -38,9 +38,19 @@ pub(super) const IS_TOKEN_SETTLED: &str =
     "SELECT EXISTS (SELECT 1 FROM payment WHERE payment_hash = $1 AND token_id = $2
      AND service = $3 AND network = $4 AND settled_at IS NOT NULL)";
 
-pub(super) const PAYMENT: &str =
-    "SELECT payment_hash, service, network, token_id, amount_msat, settled_at, first_used_at, node FROM payment
-     WHERE payment_hash = $1";
+/// The begin of what asks for payments.
+macro_rules! payments {
+    () => {
+        "SELECT payment_hash, service, network, token_id, amount_msat, settled_at, first_used_at, node,
+           (SELECT CAST(coalesce(sum(uses), 0) AS BIGINT) FROM bought WHERE bought.payment_hash = payment.payment_hash) AS uses,
+           (SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM bought WHERE bought.payment_hash = payment.payment_hash) AS bytes,
+           (SELECT CAST(coalesce(sum(refused), 0) AS BIGINT) FROM bought WHERE bought.payment_hash = payment.payment_hash) AS refused,
+           (SELECT CAST(coalesce(sum(given_back), 0) AS BIGINT) FROM bought WHERE bought.payment_hash = payment.payment_hash) AS given_back
+         FROM payment "
+    };
+}
+
+pub(super) const PAYMENT: &str = concat!(payments!(), "WHERE payment_hash = $1");
 
 pub(super) const DAYS: &str =
     "SELECT coalesce(settled_at, first_used_at) / 86400 AS day, network, service, count(*) AS payments,
@@ -62,12 +72,29 @@ pub(super) fn key_use((name, fingerprint): (String, String)) -> KeyUse {
     KeyUse { name, fingerprint }
 }
 
-pub(super) const PAYMENTS: &str =
-    "SELECT payment_hash, service, network, token_id, amount_msat, settled_at, first_used_at, node FROM payment
-     WHERE coalesce(settled_at, first_used_at) >= $1 AND coalesce(settled_at, first_used_at) < $2
+pub(super) const PAYMENTS: &str = concat!(
+    payments!(),
+    "WHERE coalesce(settled_at, first_used_at) >= $1 AND coalesce(settled_at, first_used_at) < $2
        AND ($3 IS NULL OR service = $3) AND ($4 IS NULL OR network = $4)
        AND (coalesce(settled_at, first_used_at), payment_hash) > ($5, $6)
-     ORDER BY coalesce(settled_at, first_used_at), payment_hash LIMIT $7";
+     ORDER BY coalesce(settled_at, first_used_at), payment_hash LIMIT $7"
+);
+
+pub(super) const BOOK_BOUGHT: &str =
+    "INSERT INTO bought (payment_hash, service, network, day, uses, bytes, refused, given_back)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+     ON CONFLICT (payment_hash, service, network, day) DO UPDATE
+     SET uses = bought.uses + excluded.uses, bytes = bought.bytes + excluded.bytes,
+         refused = bought.refused + excluded.refused, given_back = bought.given_back + excluded.given_back";
+
+/// Parameters: the first second, the second after the last, service, network.
+pub(super) const BOUGHT: &str = "SELECT day, network, service,
+       CAST(sum(uses) AS BIGINT) AS uses, CAST(sum(bytes) AS BIGINT) AS bytes,
+       CAST(sum(refused) AS BIGINT) AS refused, CAST(sum(given_back) AS BIGINT) AS given_back
+     FROM bought
+     WHERE day >= $1 / 86400 AND day <= ($2 - 1) / 86400
+       AND ($3 IS NULL OR service = $3) AND ($4 IS NULL OR network = $4)
+     GROUP BY day, network, service ORDER BY day, network, service";
 
 pub(super) const SUMS: &str =
     "SELECT network, service, count(*) AS payments, count(*) - count(amount_msat) AS without_amount,
@@ -130,6 +157,39 @@ where
             token_id: TokenId::from_bytes(bytes32("token_id")?),
             settled,
             first_used_at: number("first_used_at")?,
+            bought: bought(row)?,
+        })
+    }
+}
+
+fn bought<'r, R>(row: &'r R) -> Result<Bought, sqlx::Error>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let number = |column: &'static str| row.try_get(column).map(i64::cast_unsigned);
+    Ok(Bought {
+        uses: number("uses")?,
+        bytes: number("bytes")?,
+        refused: number("refused")?,
+        given_back: number("given_back")?,
+    })
+}
+
+impl<'r, R> FromRow<'r, R> for BoughtOn
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            day: row.try_get::<i64, _>("day")?.cast_unsigned(),
+            network: network(row)?,
+            service: row.try_get("service")?,
+            bought: bought(row)?,
         })
     }
 }

@@ -5,7 +5,7 @@ use sluice_common::{keys::KeyUse, l402::PaymentHash};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{
-    DaySum, Filter, LedgerDb, LedgerError, PAGE, Payment, SettledToken, Sum, TokenUse,
+    Bought, BoughtOn, DaySum, Filter, LedgerDb, LedgerError, PAGE, Payment, Sale, SettledToken, Sum, TokenUse,
     sql::{self, Bounds},
 };
 use crate::db::{GatewayDb, to_i64};
@@ -137,6 +137,31 @@ impl LedgerDb for GatewayDb {
             .fetch_all(self.reader())
             .await?;
         Ok(sums)
+    }
+
+    async fn book_bought(&self, bought: &[(Sale, Bought)]) -> Result<(), LedgerError> {
+        let mut transaction = self.write().await?;
+        for (sale, bought) in bought {
+            query(sql::BOOK_BOUGHT)
+                .bind(&sale.payment_hash.as_bytes()[..])
+                .bind(&sale.service)
+                .bind(sale.network)
+                .bind(to_i64(sale.day))
+                .bind(to_i64(bought.uses))
+                .bind(to_i64(bought.bytes))
+                .bind(to_i64(bought.refused))
+                .bind(to_i64(bought.given_back))
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn bought(&self, filter: &Filter) -> Result<Vec<BoughtOn>, LedgerError> {
+        let bounds = Bounds::from(filter);
+        let bought =
+            query_as(sql::BOUGHT).bind(bounds.from).bind(bounds.before).bind(bounds.service).bind(bounds.network);
+        Ok(bought.fetch_all(self.reader()).await?)
     }
 }
 

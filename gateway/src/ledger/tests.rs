@@ -257,6 +257,33 @@ impl LedgerDb for Ledger {
     async fn forget_key(&self, key: &KeyUse) -> Result<bool, LedgerError> {
         self.db.forget_key(key).await
     }
+
+    async fn book_bought(&self, bought: &[(Sale, Bought)]) -> Result<(), LedgerError> {
+        self.is_there()?;
+        self.db.book_bought(bought).await
+    }
+
+    async fn bought(&self, filter: &Filter) -> Result<Vec<BoughtOn>, LedgerError> {
+        self.db.bought(filter).await
+    }
+}
+
+#[async_trait]
+impl UseDb for Ledger {
+    async fn hold_use(&self, order: &UseOrder<'_>) -> Result<UseHold, NoUse> {
+        self.is_there()?;
+        self.db.hold_use(order).await
+    }
+
+    async fn renew_use(&self, hold: &UseHold, until: u64) -> Result<(), LedgerError> {
+        self.is_there()?;
+        self.db.renew_use(hold, until).await
+    }
+
+    async fn end_use(&self, hold: &UseHold, end: UseEnd) -> Result<(), LedgerError> {
+        self.is_there()?;
+        self.db.end_use(hold, end).await
+    }
 }
 
 #[async_trait]

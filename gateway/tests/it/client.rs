@@ -14,6 +14,7 @@ pub struct Request {
     chunked: bool,
     withhold_body: bool,
     half_close: bool,
+    half_body: bool,
 }
 
 pub struct Reply {
@@ -25,7 +26,7 @@ pub struct Reply {
 impl Request {
     pub fn new(method: &str, target: &str) -> Self {
         let head = format!("{method} {target} HTTP/1.1\r\nhost: example.com\r\n");
-        Self { head, body: Vec::new(), chunked: false, withhold_body: false, half_close: false }
+        Self { head, body: Vec::new(), chunked: false, withhold_body: false, half_close: false, half_body: false }
     }
 
     pub fn post(target: &str, body: &[u8]) -> Self {
@@ -50,6 +51,12 @@ impl Request {
 
     pub fn half_close(mut self) -> Self {
         self.half_close = true;
+        self
+    }
+
+    /// No more of the body comes than the half of it.
+    pub fn half_body(mut self) -> Self {
+        self.half_body = true;
         self
     }
 
@@ -90,7 +97,8 @@ async fn send_all(address: SocketAddr, request: Request) -> TcpStream {
     });
     stream.write_all(head.as_bytes()).await.unwrap();
     if !request.withhold_body {
-        for piece in request.body.chunks(50_000) {
+        let sent = if request.half_body { request.body.len() / 2 } else { request.body.len() };
+        for piece in request.body[..sent].chunks(50_000) {
             if request.chunked {
                 stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
             }

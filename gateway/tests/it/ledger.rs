@@ -17,7 +17,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    World,
+    MIB, World,
     client::{Reply, Request},
     with,
 };
@@ -53,7 +53,11 @@ fn unsettled() -> Credential {
 }
 
 async fn upload(world: &World, credential: &Credential) -> Reply {
-    world.send(with(Request::post("/largefile", b"x"), credential)).await
+    upload_to(world, "/largefile", credential).await
+}
+
+async fn upload_to(world: &World, target: &str, credential: &Credential) -> Reply {
+    world.send(with(Request::post(target, b"x"), credential)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,6 +72,11 @@ async fn what_is_paid_and_used_is_booked_once() {
     assert_eq!((booked.payment_hash, booked.token_id), (identifier.payment_hash, identifier.token_id));
     assert_eq!((booked.service.as_str(), booked.settled.as_ref().unwrap().amount_msat), ("media", 100_000));
     assert!(booked.first_used_at >= Some(booked.settled.unwrap().at));
+    assert_eq!(world.send(with(Request::post("/largefile", &vec![1; 3 * MIB + 1]), &credential)).await.status, 413);
+    assert_eq!(upload_to(&world, "/largefile?answer=used_up", &credential).await.status, 402);
+    let all = |payment: &Payment| payment.bought.uses + payment.bought.refused == 4;
+    let booked = payment(&*world.ledger, all).await.bought;
+    assert_eq!((booked.uses, booked.bytes, booked.refused, booked.given_back), (3, 3, 1, 0));
     world.gateway.stop().await;
 }
 

@@ -20,6 +20,7 @@ mod streams;
 mod tls;
 mod traces;
 mod upstreams;
+mod uses;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 

@@ -268,3 +268,29 @@ fn freebies_are_requests_or_bytes_in_a_window() {
     }
     assert!(error_of(load("{ requests = 0 }")).contains("test.toml:6:"));
 }
+
+#[test]
+fn a_token_is_used_as_often_as_is_said_and_once_where_a_size_is_paid() {
+    let max_uses = |more: &str| {
+        let text = service(&format!("protect = [\"POST /a\"]\nupstream = \"a:1\"\n{more}"));
+        load_gateway(&text, &[]).and_then(|settings| Ok(settings.services()?[0].offer.terms.max_uses))
+    };
+    for (more, uses) in [
+        ("price_sat = 5", None),
+        ("price_sat = 5\nreuse = 7", Some(7)),
+        ("price_sat = 5\nmax_uses = 7", Some(7)),
+        ("price_sat = 5\nreuse = \"until_expiry\"", None),
+        ("price = { per_mib_sat = 2 }", Some(1)),
+        ("price = { steps = [{ price_sat = 2 }] }", Some(1)),
+        ("price = { url = \"http://a/\", by_size = true }", Some(1)),
+        ("price = { url = \"http://a/\" }", None),
+        ("price = { per_mib_sat = 2 }\nreuse = 3", Some(3)),
+        ("price = { per_mib_sat = 2 }\nreuse = \"until_expiry\"", None),
+    ] {
+        assert_eq!(max_uses(more).unwrap(), uses, "{more}");
+    }
+    for more in ["reuse = 0", "reuse = -1", "reuse = \"always\"", "reuse = true", "reuse = 1\nmax_uses = 1"] {
+        let error = max_uses(&format!("price_sat = 5\n{more}")).unwrap_err().to_string();
+        assert!(error.contains("reuse") || error.contains("max_uses"), "{error}");
+    }
+}

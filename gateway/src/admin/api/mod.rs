@@ -32,7 +32,7 @@ use self::error::{ApiError, Bearer};
 pub use self::{
     error::ProblemJson,
     info::{Info, KeyInfo, NodeInfo, ServiceInfo, Services},
-    payments::{PaymentJson, PaymentPage},
+    payments::{BoughtJson, PaymentJson, PaymentPage},
     revocations::{RevocationJson, RevocationPage, RevokeBody},
     stats::{DayJson, Stats, SumJson},
     token::AdminToken,

@@ -23,7 +23,7 @@ use super::{
     error::{BadQuery, Common},
     params::{Params, Time, written},
 };
-use crate::ledger::{CSV_HEAD, Filter, LedgerDb, LedgerError, PAGE, Payment, Settled};
+use crate::ledger::{Bought, CSV_HEAD, Filter, LedgerDb, LedgerError, PAGE, Payment, Settled};
 
 /// How many a page has, if it is not said.
 const LIMIT: u32 = 100;
@@ -47,6 +47,22 @@ pub struct PaymentJson {
     pub first_used_at: Option<String>,
     /// The public key of the node that was paid, in hex.
     pub node: Option<String>,
+    /// What it bought so far.
+    #[serde(flatten)]
+    pub bought: BoughtJson,
+}
+
+/// What was bought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BoughtJson {
+    /// Requests that were answered with success.
+    pub uses: u64,
+    /// The bytes of their bodies.
+    pub bytes: u64,
+    /// Requests that were refused: they cost nothing.
+    pub refused: u64,
+    /// Requests that failed, or were cut off: they cost nothing, either.
+    pub given_back: u64,
 }
 
 /// A part of the payments, the oldest first.
@@ -137,7 +153,14 @@ impl From<&Payment> for PaymentJson {
             settled_at: settled.map(|settled| written(settled.at)),
             first_used_at: payment.first_used_at.map(written),
             node: settled.map(|settled| settled.node.clone()),
+            bought: payment.bought.into(),
         }
+    }
+}
+
+impl From<Bought> for BoughtJson {
+    fn from(Bought { uses, bytes, refused, given_back }: Bought) -> Self {
+        Self { uses, bytes, refused, given_back }
     }
 }
 
@@ -149,6 +172,7 @@ impl PaymentJson {
             (Some(amount_msat), Some(at), Some(node)) => Some(Settled { amount_msat, at, node }),
             _ => None,
         };
+        let BoughtJson { uses, bytes, refused, given_back } = self.bought;
         Some(Payment {
             payment_hash: self.payment_hash.parse().ok()?,
             service: self.service,
@@ -156,6 +180,7 @@ impl PaymentJson {
             token_id: self.token_id.parse().ok()?,
             settled,
             first_used_at: time(self.first_used_at)?,
+            bought: Bought { uses, bytes, refused, given_back },
         })
     }
 }
@@ -181,6 +206,7 @@ impl FromStr for Cursor {
             token_id: TokenId::from_bytes([0; 32]),
             settled: None,
             first_used_at: Some(time.parse().map_err(drop)?),
+            bought: Bought::default(),
         }))
     }
 }

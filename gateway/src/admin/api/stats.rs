@@ -1,18 +1,18 @@
-//! `GET /v1/stats`: what was paid, by day and service.
+//! `GET /v1/stats`: what was paid and what that bought, by day and service.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, ops::AddAssign, sync::Arc};
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use sluice_common::clock::unix_now;
+use sluice_common::{clock::unix_now, network::Network};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Api, ApiError,
+    Api, ApiError, BoughtJson,
     error::{BadQuery, Common},
     params::{Params, written},
 };
-use crate::ledger::{DaySum, Sum};
+use crate::ledger::{Bought, BoughtOn, DaySum, Sum};
 
 const DAY_SECS: u64 = 86_400;
 
@@ -20,31 +20,31 @@ const DAY_SECS: u64 = 86_400;
 const DAYS: u64 = 30;
 const MAX_DAYS: u64 = 366;
 
-/// What was paid in a period.
+/// What was paid, and bought, in a period.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
     /// Where it begins.
     pub from: String,
     /// Where it ends: the first moment that is not in it.
     pub before: String,
-    /// By day (UTC), network and service; days without payments are left out.
+    /// By day (UTC), network and service; days without any are left out.
     pub days: Vec<DayJson>,
     /// All days together. No sum is of two networks.
     pub sums: Vec<SumJson>,
 }
 
-/// What a service was paid on a network on one day.
+/// What a service was paid, and gave, on a network on one day.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DayJson {
     /// As 2026-01-31.
     pub day: String,
-    /// What was paid on it.
+    /// What was paid and bought on it.
     #[serde(flatten)]
     pub sum: SumJson,
 }
 
-/// What a service was paid on a network.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+/// What a service was paid on a network, and what it gave for payments of whenever.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SumJson {
     /// The network.
     pub network: String,
@@ -56,6 +56,9 @@ pub struct SumJson {
     pub without_amount: u64,
     /// The amounts of all others, in millisatoshi.
     pub amount_msat: u64,
+    /// What was bought.
+    #[serde(flatten)]
+    pub bought: BoughtJson,
 }
 
 #[derive(IntoParams)]
@@ -72,7 +75,7 @@ struct StatsParams {
     before: Option<String>,
 }
 
-/// What was paid, by day and service.
+/// What was paid and what was bought, by day and service.
 #[utoipa::path(
     get,
     path = "/v1/stats",
@@ -89,30 +92,61 @@ pub(super) async fn get(State(api): State<Arc<Api>>, params: Params) -> Result<J
         return Err(ApiError::InvalidQuery(format!("`from` must be before `before`, by at most {MAX_DAYS} days")));
     }
     (filter.from, filter.before) = (Some(from), Some(before));
-    let (days, sums) = (api.ledger.days(&filter).await?, api.ledger.sums(&filter).await?);
+    let (mut days, mut sums) = (BTreeMap::new(), BTreeMap::new());
+    for DaySum { day, sum } in api.ledger.days(&filter).await? {
+        days.insert((day, place(sum.network, &sum.service)), SumJson::from(&sum));
+    }
+    for sum in api.ledger.sums(&filter).await? {
+        sums.insert(place(sum.network, &sum.service), SumJson::from(&sum));
+    }
+    for BoughtOn { day, network, service, bought } in api.ledger.bought(&filter).await? {
+        let place = place(network, &service);
+        let nothing = || SumJson::nothing(network, &service);
+        *days.entry((day, place.clone())).or_insert_with(nothing) += bought;
+        *sums.entry(place).or_insert_with(nothing) += bought;
+    }
     Ok(Json(Stats {
         from: written(from),
         before: written(before),
-        days: days.iter().map(DayJson::from).collect(),
-        sums: sums.iter().map(SumJson::from).collect(),
+        days: days.into_iter().map(|((day, _), sum)| DayJson { day: date(day), sum }).collect(),
+        sums: sums.into_values().collect(),
     }))
 }
 
-impl From<&DaySum> for DayJson {
-    fn from(DaySum { day, sum }: &DaySum) -> Self {
-        let day = written(day * DAY_SECS).split('T').next().unwrap_or_default().to_owned();
-        Self { day, sum: sum.into() }
+/// Where a sum stands among others.
+fn place(network: Network, service: &str) -> (&'static str, String) {
+    (network.name(), service.to_owned())
+}
+
+fn date(day: u64) -> String {
+    written(day * DAY_SECS).split('T').next().unwrap_or_default().to_owned()
+}
+
+impl SumJson {
+    fn nothing(network: Network, service: &str) -> Self {
+        Self {
+            network: network.to_string(),
+            service: service.to_owned(),
+            payments: 0,
+            without_amount: 0,
+            amount_msat: 0,
+            bought: BoughtJson::default(),
+        }
+    }
+}
+
+impl AddAssign<Bought> for SumJson {
+    fn add_assign(&mut self, more: Bought) {
+        let BoughtJson { uses, bytes, refused, given_back } = self.bought;
+        let mut all = Bought { uses, bytes, refused, given_back };
+        all += more;
+        self.bought = all.into();
     }
 }
 
 impl From<&Sum> for SumJson {
     fn from(sum: &Sum) -> Self {
-        Self {
-            network: sum.network.to_string(),
-            service: sum.service.clone(),
-            payments: sum.payments,
-            without_amount: sum.without_amount,
-            amount_msat: sum.amount_msat,
-        }
+        let (payments, without_amount, amount_msat) = (sum.payments, sum.without_amount, sum.amount_msat);
+        Self { payments, without_amount, amount_msat, ..Self::nothing(sum.network, &sum.service) }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     config::{Access, Offer, Price, Scope, ServiceConfig, UpstreamConfig},
     db::GatewayDb,
     invoice_limits::InvoiceLimits,
-    ledger::{RevocationDb, SettledToken, SettlementProof, TokenUse},
+    ledger::{Bought, RevocationDb, Sale, SettledToken, SettlementProof, TokenUse},
     limits::LimitsConfig,
 };
 
@@ -232,7 +232,7 @@ async fn payments_come_in_pages_and_as_csv() {
     assert_eq!(
         (names.body.as_str(), &names.headers[CONTENT_TYPE]),
         (
-            "payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node\n",
+            "payment_hash,service,network,token_id,amount_msat,settled_at,first_used_at,node,uses,bytes,refused,given_back\n",
             &"text/csv; charset=utf-8".parse().unwrap()
         )
     );
@@ -372,7 +372,7 @@ async fn stats_are_of_days_and_of_a_bounded_period() {
     let stats = world.get("/v1/stats?from=2023-11-14T00:00:00Z&before=2023-11-17T00:00:00Z").await.json();
     let day = |day: &str, network: &str, service: &str, payments: u64, without: u64, msat: u64| {
         json!({ "day": day, "network": network, "service": service, "payments": payments, "without_amount": without,
-            "amount_msat": msat })
+            "amount_msat": msat, "uses": 0, "bytes": 0, "refused": 0, "given_back": 0 })
     };
     assert_eq!(
         stats["days"],
@@ -383,6 +383,24 @@ async fn stats_are_of_days_and_of_a_bounded_period() {
         ])
     );
     assert_eq!(stats["sums"].as_array().unwrap().len(), 3);
+    let sale = |service: &str, day| Sale {
+        payment_hash: PaymentHash::from_bytes([9; 32]),
+        service: service.to_owned(),
+        network: "mainnet",
+        day,
+    };
+    let bought = Bought { uses: 3, bytes: 5, refused: 7, given_back: 9 };
+    let (on_the_same_day, later) = (sale("other", NOW / 86_400), sale("media", NOW / 86_400 + 1));
+    world.db.book_bought(&[(on_the_same_day, bought), (later, bought)]).await.unwrap();
+    let stats = world.get("/v1/stats?from=2023-11-14T00:00:00Z&before=2023-11-17T00:00:00Z").await.json();
+    let mut first = day("2023-11-14", "mainnet", "other", 1, 1, 0);
+    let mut second = day("2023-11-15", "mainnet", "media", 0, 0, 0);
+    for day in [&mut first, &mut second] {
+        (day["uses"], day["bytes"], day["refused"], day["given_back"]) = (3.into(), 5.into(), 7.into(), 9.into());
+    }
+    assert_eq!((&stats["days"][0], &stats["days"][2]), (&first, &second));
+    assert_eq!((&stats["sums"][0]["service"], &stats["sums"][0]["bytes"]), (&"media".into(), &5.into()));
+    assert_eq!((&stats["sums"][1]["payments"], &stats["sums"][1]["uses"]), (&1.into(), &3.into()));
     let now = world.get("/v1/stats").await.json();
     assert_eq!(now["days"], json!([]));
     for query in ["from=2023-01-01T00:00:00Z", "from=2023-01-02T00:00:00Z&before=2023-01-01T00:00:00Z", "limit=1"] {

@@ -1,0 +1,155 @@
+//! The uses of tokens that the gateway counts itself: of services whose server does not see the token, for the media server
+//! counts what it stores.
+//!
+//! A request holds one use of its token. An answer with success spends it, before the answer goes out; any other gives it
+//! back. Without an answer nobody knows what the server behind did: it is given back three times in a row and then spent,
+//! but always where that server cannot have had the whole request.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use sluice_common::{clock::unix_now, l402::Token, problem::Problem};
+use tokio::{runtime::Handle, task::JoinHandle, time::sleep};
+
+use crate::{
+    answer::Answer,
+    config::Offer,
+    ledger::{LedgerDb, NoUse, UseEnd, UseHold, UseOrder},
+};
+
+/// How long a use stays held after its gateway died.
+const LEASE_SECS: u64 = 30;
+
+/// How often the lease is renewed.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// When a client should come again while the last use is under way.
+pub(crate) const IN_USE_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// A use that a request holds. Dropped before it was ended, it ends by what is known.
+pub(crate) struct HeldUse {
+    ledger: Arc<dyn LedgerDb>,
+    /// None once it has ended.
+    hold: Option<UseHold>,
+    renewing: JoinHandle<()>,
+    is_forwarded: bool,
+    is_body_whole: bool,
+    body_bytes: u64,
+    /// Whether a request without a byte in its body is an upload of nothing, which costs nothing.
+    is_empty_for_nothing: bool,
+}
+
+impl fmt::Debug for HeldUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldUse").field("is_held", &self.hold.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl HeldUse {
+    /// Holds a use of `token` for a request; none where the gateway has nothing to count.
+    pub async fn begin(
+        ledger: &Arc<dyn LedgerDb>,
+        token: &Token,
+        offer: &Offer,
+        request: (&Method, &HeaderMap),
+    ) -> Result<Option<Self>, NoUse> {
+        if offer.forward_credential || token.counters().is_empty() {
+            return Ok(None);
+        }
+        let now = unix_now();
+        let (payment_hash, counters) = (token.payment_hash(), token.counters());
+        let hold = ledger.hold_use(&UseOrder { payment_hash, counters, lease_until: now + LEASE_SECS, now }).await?;
+        let renewing = tokio::spawn(renew(Arc::clone(ledger), hold.clone()));
+        let (method, headers) = request;
+        let sends = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+        Ok(Some(Self {
+            ledger: Arc::clone(ledger),
+            hold: Some(hold),
+            renewing,
+            is_forwarded: false,
+            is_body_whole: false,
+            body_bytes: 0,
+            is_empty_for_nothing: sends && offer.price.is_by_size() && !headers.contains_key("upload-length"),
+        }))
+    }
+
+    /// The request goes to the server behind.
+    pub fn forwarded(&mut self) {
+        self.is_forwarded = true;
+    }
+
+    /// More of the body came, perhaps the last of it.
+    pub fn body_came(&mut self, bytes: u64, is_last: bool) {
+        self.body_bytes += bytes;
+        self.is_body_whole |= is_last;
+    }
+
+    /// Ends it as the server behind answers. What cannot be noted ends with the lease.
+    pub async fn answered(&mut self, response: &ResponseHeader) {
+        let status = response.status;
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        let grpc_failed = response.headers.get("grpc-status").is_some_and(|status| status != "0");
+        let is_empty = self.is_empty_for_nothing && self.is_body_whole && self.body_bytes == 0;
+        let bought = (status.is_success() && !grpc_failed && !is_empty) || status == StatusCode::SWITCHING_PROTOCOLS;
+        self.end(if bought { UseEnd::Spent } else { UseEnd::GivenBack }).await;
+    }
+
+    /// Ends it without an answer.
+    pub async fn failed(&mut self) {
+        self.end(self.end_without_answer()).await;
+    }
+
+    fn end_without_answer(&self) -> UseEnd {
+        if self.is_forwarded && self.is_body_whole { UseEnd::Unanswered } else { UseEnd::GivenBack }
+    }
+
+    async fn end(&mut self, end: UseEnd) {
+        let Some(hold) = self.hold.take() else { return };
+        self.renewing.abort();
+        note(&*self.ledger, &hold, end).await;
+    }
+}
+
+impl Drop for HeldUse {
+    fn drop(&mut self) {
+        self.renewing.abort();
+        if let (Some(hold), Ok(runtime)) = (self.hold.take(), Handle::try_current()) {
+            let (ledger, end) = (Arc::clone(&self.ledger), self.end_without_answer());
+            runtime.spawn(async move { note(&*ledger, &hold, end).await });
+        }
+    }
+}
+
+async fn note(ledger: &dyn LedgerDb, hold: &UseHold, end: UseEnd) {
+    if let Err(error) = ledger.end_use(hold, end).await {
+        tracing::error!(%error, ?end, "the end of a use is not noted: it will count as one without an answer");
+    }
+}
+
+/// Renews the lease for ever.
+async fn renew(ledger: Arc<dyn LedgerDb>, hold: UseHold) {
+    loop {
+        sleep(RENEWAL).await;
+        if let Err(error) = ledger.renew_use(&hold, unix_now() + LEASE_SECS).await {
+            tracing::warn!(%error, "the lease of a use is not renewed");
+        }
+    }
+}
+
+/// What a request is answered whose token has uses left, but none that is free.
+pub(crate) fn in_use() -> Answer {
+    let problem = Problem::new(StatusCode::CONFLICT, "token_in_use")
+        .detail("The last uses of this token are under way. Come again when they have ended.");
+    Answer::from(problem).retry_after(IN_USE_RETRY_AFTER)
+}
+
+/// What a request is answered while uses cannot be counted.
+pub(crate) fn not_counted(cause: &dyn fmt::Display, retry_after: Duration) -> Answer {
+    tracing::error!(%cause, "uses of tokens cannot be counted");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "uses_unknown")
+        .detail("How often this token was used cannot be looked up now. Come again; a token that is paid stays good.");
+    Answer::from(problem).retry_after(retry_after)
+}

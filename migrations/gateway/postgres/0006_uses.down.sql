@@ -1,0 +1,2 @@
+DROP TABLE use_hold;
+DROP TABLE use_counter;
