@@ -49,7 +49,10 @@ impl Answer {
         let code = body["code"].as_str().unwrap();
         let is_expected = matches!(
             (status.as_u16(), code),
-            (409, "upload_in_progress") | (429, "too_many_uploads" | "too_many_retries")
+            (409, "upload_in_progress")
+                | (429, "too_many_uploads" | "too_many_retries")
+                // On a busy machine a thousand wait longer for the database than they may.
+                | (503, "database_unavailable")
         );
         assert!(is_expected, "{status}: {body}");
         Some(Self::Later(code.to_owned(), Duration::from_secs(wait.expect("it says when to come again"))))
@@ -97,15 +100,18 @@ async fn a_thousand_store_one(sluices: &[Sluice], rows: &Rows) {
         *kinds.entry(kind).or_default() += 1;
     }
     println!("{} retries: {kinds:?}", answers.len());
-    assert_eq!(kinds["200"], 1 + COMPARED, "{kinds:?}");
+    let most = 1 + COMPARED;
+    let least = if kinds.contains_key("database_unavailable") { 1 } else { most };
+    assert!((least..=most).contains(&kinds["200"]), "{kinds:?}");
     for answer in &answers {
         if let Answer::Stored(media) = answer {
             assert_eq!(media["muid"], Muid::of(&file).to_string());
         }
     }
     stored_once(sluices, rows, &credential, &file).await;
+    eventually("nothing else is left", async || (rows.count("content").await == 1).then_some(())).await;
     let counts = rows.counts().await;
-    for table in ["paid_upload", "paid_upload_counter", "media", "content"] {
+    for table in ["paid_upload", "paid_upload_counter", "media"] {
         assert_eq!(counts[table], 1, "{table}: {counts:?}");
     }
     assert_eq!(counts["paid_retry"], COMPARED, "{counts:?}");
