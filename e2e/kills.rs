@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     s3_peer::S3Peer,
-    support::{Sluice, authorized, bytes, eventually, form, rows::Rows},
+    support::{Sluice, authorized, bytes, eventually, form, rows::Rows, setting},
 };
 
 /// Clients that upload at once, each one file after the other until it is not answered 200.
@@ -66,10 +66,6 @@ impl File {
     fn bytes(self, base: &[u8]) -> Vec<u8> {
         [&self.number.to_le_bytes(), &base[..self.len]].concat()
     }
-}
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
 /// One file after the other until one is not answered 200.

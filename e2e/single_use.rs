@@ -98,7 +98,9 @@ async fn of_a_hundred_at_once_one_is_stored_and_no_other_is_told_so() {
         assert_eq!(problem["reason"], "used_up");
     }
     for (_, problem) in with(StatusCode::TOO_MANY_REQUESTS) {
-        assert_eq!(problem["code"], "too_many_uploads");
+        // Each is as long as the one that is stored, and would be compared with it.
+        let code = problem["code"].as_str().unwrap();
+        assert!(["too_many_uploads", "too_many_retries"].contains(&code), "{problem}");
     }
     let refused = [StatusCode::CONFLICT, StatusCode::PAYMENT_REQUIRED, StatusCode::TOO_MANY_REQUESTS];
     assert_eq!(refused.map(|status| with(status).count()).iter().sum::<usize>(), replies.len() - 1, "{replies:?}");

@@ -221,6 +221,17 @@ impl Sluice {
         self.start_process(self.backend_process()).await;
     }
 
+    /// Ends the gateway alone so.
+    pub async fn kill_gateway(&mut self) {
+        let at = self.gateway_process();
+        self.processes[at].1.take().unwrap().kill().await;
+    }
+
+    /// Starts the gateway after [`Self::kill_gateway`].
+    pub async fn start_gateway(&mut self) {
+        self.start_process(self.gateway_process()).await;
+    }
+
     fn backend_process(&self) -> usize {
         self.processes.iter().position(|(command, _)| *command == "backend").unwrap()
     }
@@ -359,6 +370,11 @@ pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(len / 8 + 1).flatten().collect();
     bytes.truncate(len);
     bytes
+}
+
+/// A number that the environment says.
+pub fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
 /// Asks until the answer is `Some`, for at most 30 s.

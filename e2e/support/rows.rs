@@ -1,10 +1,10 @@
-//! Looks at the media server's rows past the media server.
+//! Looks at rows past the server that they are of.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, sqlite::SqliteConnectOptions};
 
-/// The database of media servers.
+/// A database.
 pub enum Rows {
     Sqlite(PathBuf),
     Postgres(String),
@@ -36,13 +36,30 @@ impl Rows {
         counted[0].parse().unwrap()
     }
 
-    /// Lets the time pass after which whoever began an upload is believed dead. Whoever it was is.
+    /// How many rows each table has.
+    pub async fn counts(&self) -> BTreeMap<String, usize> {
+        let tables = match self {
+            Self::Sqlite(_) => "SELECT name FROM sqlite_schema WHERE type = 'table'",
+            Self::Postgres(_) => "SELECT tablename::TEXT FROM pg_tables WHERE schemaname = 'public'",
+        };
+        let mut counts = BTreeMap::new();
+        for table in self.texts(tables).await {
+            let count = self.count(&table).await;
+            counts.insert(table, count);
+        }
+        counts
+    }
+
+    /// Lets the time pass after which whoever began an upload, or looks at one again, is believed dead. Whoever it was is.
     pub async fn end_leases(&self) {
         let past = match self {
             Self::Sqlite(_) => "0",
             Self::Postgres(_) => "'epoch'",
         };
         let end = format!("UPDATE content SET lease_until = {past} WHERE state = 'pending' RETURNING store_key");
+        self.texts(&end).await;
+        let end =
+            format!("UPDATE paid_retry SET lease_until = {past} WHERE lease_until IS NOT NULL RETURNING payment_hash");
         self.texts(&end).await;
     }
 }

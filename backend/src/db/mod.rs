@@ -171,7 +171,7 @@ pub trait Database: Send + Sync {
         now: OffsetDateTime,
     ) -> Result<RetryId, RetryError>;
 
-    /// Extends the lease of a retry to `until`.
+    /// Extends the lease of a retry to `until`, unless it has ended.
     async fn renew_retry(&self, retry: RetryId, until: OffsetDateTime) -> Result<(), DbError>;
 
     /// Ends a retry. It goes on counting for an hour from its begin.

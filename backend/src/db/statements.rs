@@ -37,7 +37,7 @@ DELETE FROM paid_upload AS held WHERE content_id = $1 AND EXISTS (
   WHERE spent.payment_hash = held.payment_hash AND spent.credential_hash = held.credential_hash AND spent.muid = $2
     AND spent.owner_pub_key = $3 AND spent.stored_at IS NOT NULL)";
 
-/// Parameters: content id, now, muid, size, owner.
+/// Parameters: content id, now, muid, size, owner, length of the body.
 pub(super) const SPEND: &str = "\
 UPDATE paid_upload SET stored_at = $2, muid = $3, size = $4, owner_pub_key = $5, body_size = $6 WHERE content_id = $1";
 
@@ -60,21 +60,18 @@ SELECT count(*) AS stored,
   count(*) FILTER (WHERE $3 IS NULL OR abs($3 - coalesce(body_size, size)) <= $4) AS alike
 FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL";
 
-/// Parameters: an hour ago, now.
-pub(super) const FORGET_RETRIES: &str = "\
-DELETE FROM paid_retry WHERE begun_at <= $1 AND (lease_until IS NULL OR lease_until <= $2)";
-
-/// Parameters: payment hash, credential hash, now.
+/// Parameters: payment hash, credential hash, an hour ago, now.
 pub(super) const COUNT_RETRIES: &str = "\
-SELECT count(*) AS begun, count(*) FILTER (WHERE lease_until > $3) AS running, min(begun_at) AS first
-FROM paid_retry WHERE payment_hash = $1 AND credential_hash = $2";
+SELECT count(*) AS begun, count(*) FILTER (WHERE lease_until > $4) AS running, min(begun_at) AS first
+FROM paid_retry WHERE payment_hash = $1 AND credential_hash = $2 AND (begun_at > $3 OR lease_until > $4)";
 
 /// Parameters: payment hash, credential hash, now, end of the lease.
 pub(super) const BEGIN_RETRY: &str = "\
 INSERT INTO paid_retry (payment_hash, credential_hash, begun_at, lease_until) VALUES ($1, $2, $3, $4) RETURNING id";
 
-/// Parameters: retry, end of the lease; null: it has ended.
-pub(super) const LEASE_RETRY: &str = "UPDATE paid_retry SET lease_until = $2 WHERE id = $1";
+/// Parameters: retry, end of the lease; null: it has ended, and stays so.
+pub(super) const LEASE_RETRY: &str = "\
+UPDATE paid_retry SET lease_until = $2 WHERE id = $1 AND lease_until IS NOT NULL";
 
 /// Parameters: payment hash, credential hash, muid, owner.
 pub(super) const HAS_STORED: &str = "\

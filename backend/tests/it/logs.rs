@@ -60,7 +60,7 @@ async fn no_secret_is_logged() {
     let (macaroon, preimage) = (credential.macaroon().to_base64(), credential.preimage().expose_hex());
     let muid = "c2VjcmV0LW11aWQtb2YtMzItYnl0ZXMtaGVyZS4uLi4=";
     let media_token = format!("aG9zdA==.{muid}.._____w==.secretsignature");
-    let body = String::from_utf8(form(&[("name", "secretname")], b"x")).unwrap();
+    let [body, other] = [b"x", b"y"].map(|file| String::from_utf8(form(&[("name", "secretname")], file)).unwrap());
     let upload =
         format!("Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {}\r\n", body.len());
     for (line, headers, body, status) in [
@@ -70,7 +70,7 @@ async fn no_secret_is_logged() {
         (&format!("GET /file/{media_token}"), format!("Authorization: Bearer {jwt}\r\n"), "", 401),
         (&format!("GET /nothing/{media_token}?jwt={jwt}"), String::new(), "", 404),
         ("POST /largefile", format!("{upload}Authorization: L402 {macaroon}:{preimage}\r\n"), &body, 200),
-        ("POST /largefile", format!("{upload}Authorization: L402 {macaroon}:{preimage}\r\n"), &body, 402),
+        ("POST /largefile", format!("{upload}Authorization: L402 {macaroon}:{preimage}\r\n"), &other, 402),
         ("GET /largefile", format!("Authorization: LSAT {macaroon}x:{preimage}\r\n"), "", 401),
     ] {
         let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();

@@ -16,7 +16,12 @@ async fn begin(db: &dyn Database, paid: &PaidUse, declared: Option<u64>, secs: i
 /// Begins and ends a retry; else says how many seconds to wait.
 async fn retried(db: &dyn Database, paid: &PaidUse, declared: Option<u64>, secs: i64) -> Result<(), Option<i64>> {
     match begin(db, paid, declared, secs).await {
-        Ok(retry) => Ok(db.end_retry(retry).await.unwrap()),
+        Ok(retry) => {
+            db.end_retry(retry).await.unwrap();
+            // A renewal that comes late does not begin it again.
+            db.renew_retry(retry, at(secs + LEASE_SECS)).await.unwrap();
+            Ok(())
+        }
         Err(RetryError::Unlike) => Err(None),
         Err(RetryError::TooMany { wait }) => Err(Some(wait.whole_seconds())),
         Err(RetryError::Db(error)) => panic!("{error}"),

@@ -7,8 +7,13 @@ use time::OffsetDateTime;
 use super::{rows, uploads};
 use crate::db::{
     Owner, PaidUse, RetryError, RetryId, retry,
-    statements::{ALIKE, BEGIN_RETRY, COUNT_RETRIES, FORGET_RETRIES, HAS_STORED, LEASE_RETRY},
+    statements::{ALIKE, BEGIN_RETRY, COUNT_RETRIES, HAS_STORED, LEASE_RETRY},
 };
+
+/// Parameters: an hour ago, now. It waits for no row: who holds one forgets it, too, or ends it.
+const FORGET: &str = "\
+DELETE FROM paid_retry WHERE id IN (
+  SELECT id FROM paid_retry WHERE begun_at <= $1 AND (lease_until IS NULL OR lease_until <= $2) FOR UPDATE SKIP LOCKED)";
 
 pub(super) async fn begin(
     tx: &mut PgConnection,
@@ -22,8 +27,10 @@ pub(super) async fn begin(
     let alike = sqlx::query(ALIKE).bind(&payment).bind(&credential);
     let alike = alike.bind(declared.map(retry::to_i64)).bind(retry::LIKENESS).fetch_one(&mut *tx).await?;
     let (stored, alike) = (rows::unsigned(&alike, "stored")?, rows::unsigned(&alike, "alike")?);
-    sqlx::query(FORGET_RETRIES).bind(now - retry::WINDOW).bind(now).execute(&mut *tx).await?;
-    let count = sqlx::query(COUNT_RETRIES).bind(&payment).bind(&credential).bind(now).fetch_one(&mut *tx).await?;
+    let hour_ago = now - retry::WINDOW;
+    sqlx::query(FORGET).bind(hour_ago).bind(now).execute(&mut *tx).await?;
+    let count = sqlx::query(COUNT_RETRIES).bind(&payment).bind(&credential).bind(hour_ago).bind(now);
+    let count = count.fetch_one(&mut *tx).await?;
     let (begun, running) = (rows::unsigned(&count, "begun")?, rows::unsigned(&count, "running")?);
     retry::check(stored, alike, begun, running, count.try_get("first")?, now)?;
     let id = sqlx::query_scalar(BEGIN_RETRY).bind(payment).bind(credential).bind(now).bind(lease_until);

@@ -63,7 +63,15 @@ async fn migrates_down_and_up_again() {
     let before = tables(&database.pool).await;
     assert_eq!(
         before,
-        ["_sluice_backend_migrations", "content", "key_use", "media", "paid_upload", "paid_upload_counter"]
+        [
+            "_sluice_backend_migrations",
+            "content",
+            "key_use",
+            "media",
+            "paid_retry",
+            "paid_upload",
+            "paid_upload_counter"
+        ]
     );
     let shape = shape_of_media(&database.pool).await;
     migrator().undo(&database.pool, 0).await.unwrap();

@@ -7,8 +7,11 @@ use time::OffsetDateTime;
 use super::rows;
 use crate::db::{
     Owner, PaidUse, RetryError, RetryId, retry,
-    statements::{ALIKE, BEGIN_RETRY, COUNT_RETRIES, FORGET_RETRIES, HAS_STORED, LEASE_RETRY},
+    statements::{ALIKE, BEGIN_RETRY, COUNT_RETRIES, HAS_STORED, LEASE_RETRY},
 };
+
+/// Parameters: an hour ago, now.
+const FORGET: &str = "DELETE FROM paid_retry WHERE begun_at <= $1 AND (lease_until IS NULL OR lease_until <= $2)";
 
 pub(super) async fn begin(
     tx: &mut SqliteConnection,
@@ -21,20 +24,14 @@ pub(super) async fn begin(
     let alike = sqlx::query(ALIKE).bind(&payment).bind(&credential);
     let alike = alike.bind(declared.map(retry::to_i64)).bind(retry::LIKENESS).fetch_one(&mut *tx).await?;
     let (stored, alike) = (rows::unsigned(&alike, "stored")?, rows::unsigned(&alike, "alike")?);
-    sqlx::query(FORGET_RETRIES)
-        .bind(rows::micros(now - retry::WINDOW))
-        .bind(rows::micros(now))
-        .execute(&mut *tx)
-        .await?;
-    let count =
-        sqlx::query(COUNT_RETRIES).bind(&payment).bind(&credential).bind(rows::micros(now)).fetch_one(&mut *tx).await?;
+    let (hour_ago, at) = (rows::micros(now - retry::WINDOW), rows::micros(now));
+    sqlx::query(FORGET).bind(hour_ago).bind(at).execute(&mut *tx).await?;
+    let count = sqlx::query(COUNT_RETRIES).bind(&payment).bind(&credential).bind(hour_ago).bind(at);
+    let count = count.fetch_one(&mut *tx).await?;
     let (begun, running) = (rows::unsigned(&count, "begun")?, rows::unsigned(&count, "running")?);
     retry::check(stored, alike, begun, running, rows::time_or_none(&count, "first")?, now)?;
-    let id = sqlx::query_scalar(BEGIN_RETRY)
-        .bind(payment)
-        .bind(credential)
-        .bind(rows::micros(now))
-        .bind(rows::micros(lease_until));
+    let lease_until = rows::micros(lease_until);
+    let id = sqlx::query_scalar(BEGIN_RETRY).bind(payment).bind(credential).bind(at).bind(lease_until);
     Ok(RetryId(id.fetch_one(tx).await?))
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use axum::body::Bytes;
 use http::StatusCode;
+use http_body_util::{BodyExt, Full};
 
 use super::{
     super::*,
@@ -20,11 +21,10 @@ use crate::{
     store::{LocalStore, contract::bytes},
 };
 
-/// A body that must not be read.
-fn untouchable() -> Body {
-    Body::from_stream(futures_util::stream::poll_fn(|_| -> std::task::Poll<Option<io::Result<Bytes>>> {
-        panic!("the body was read before the refusal")
-    }))
+/// A body that must not be read, of this declared length.
+fn untouchable(declared: usize) -> Body {
+    let body = Full::new(Bytes::from(vec![0; declared]));
+    Body::new(body.inspect_frame(|_| panic!("the body was read before the refusal")))
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn tells_what_a_client_needs_to_know() {
 async fn decides_without_the_body_where_it_can() {
     let rig = Rig::new().await;
     let try_with = async |order: UploadOrder, content_type: Option<&str>| {
-        let problem = rig.uploads.receive(order, content_type, untouchable()).await.unwrap_err().to_problem();
+        let problem = rig.uploads.receive(order, content_type, untouchable(10_000)).await.unwrap_err().to_problem();
         format!("{} {}", problem.status().as_u16(), problem.code())
     };
     for (content_type, expected) in [
@@ -107,6 +107,7 @@ async fn decides_without_the_body_where_it_can() {
     drop(sender);
     slow.await.unwrap().unwrap_err();
     rig.upload(paid_order(), file_form(b"x")).await.unwrap();
+    // Nothing of that length was stored with it.
     assert_eq!(try_with(paid_order(), Some(CONTENT_TYPE)).await, "402 used_up");
     rig.has_only(1).await;
 
