@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::{Macaroon, MacaroonError, Preimage, caveat::Caveat};
 use crate::secret::Secret;
@@ -73,11 +73,8 @@ impl Credential {
         for value in headers.get_all(AUTHORIZATION) {
             // A header that is no text belongs to another scheme, or names ours and is then malformed.
             let text = String::from_utf8_lossy(value.as_bytes());
-            // Some clients join two header lines into one.
-            for part in text.split(',') {
-                if let Some(credential) = after_scheme(part) {
-                    add(Self::parse(credential)?)?;
-                }
+            for credential in credentials(&text) {
+                add(Self::parse(credential)?)?;
             }
         }
         for name in MACAROON_HEADERS {
@@ -87,6 +84,11 @@ impl Credential {
             }
         }
         Ok(found)
+    }
+
+    /// Whether an `Authorization` line says that a credential is in it, be it one or not.
+    pub fn is_in(line: &HeaderValue) -> bool {
+        credentials(&String::from_utf8_lossy(line.as_bytes())).next().is_some()
     }
 
     /// Reads `MACAROON:PREIMAGE_HEX`, or a macaroon alone that has its preimage in a caveat.
@@ -142,6 +144,11 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credential([redacted])")
     }
+}
+
+/// The credentials of an `Authorization` line. Some clients join two header lines into one.
+fn credentials(line: &str) -> impl Iterator<Item = &str> {
+    line.split(',').filter_map(after_scheme)
 }
 
 /// What follows `L402 ` or `LSAT `, in any case.

@@ -7,9 +7,26 @@ use sluice_gateway::{
     config::GatewayConfig,
     db::GatewayDb,
     ledger::{RevocationDb, RevokeOrder},
+    limits::{Allowance, Freebies},
 };
 
 use crate::{MIB, World, client::Request, metrics::says, with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_free_for_once_would_not_be_asked_for_money() {
+    let world = World::with(|service| {
+        service.offer.dry_run = true;
+        service.offer.forward_credential = false;
+        let window = std::time::Duration::from_secs(3_600);
+        service.offer.freebies = Some(Freebies::Requests(Allowance { most: 1, window }));
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(world.send(Request::post("/largefile", b"hello")).await.status, 200);
+    }
+    says(&world, r#"sluice_gateway_dry_run_total{service="media",would="challenge"} 2"#).await;
+    world.gateway.stop().await;
+}
 
 fn forged(credential: &Credential) -> String {
     let mut macaroon = credential.macaroon().as_bytes().to_vec();

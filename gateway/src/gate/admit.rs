@@ -1,0 +1,291 @@
+//! Whether a request may go on, and what it is answered if not.
+
+use std::time::Instant;
+
+use http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE},
+};
+use pingora::proxy::Session;
+use sluice_common::{
+    clock::unix_now,
+    l402::{Credential, Identifier, Lapsed},
+    problem::Problem,
+    revocation::{NotKnown, Revocations, revoked_problem},
+};
+
+use super::{
+    GRPC_INTERNAL, GRPC_UNAUTHENTICATED, GRPC_UNAVAILABLE, Gate, RETRY_AFTER, Visit, asked, has_body, is_upload,
+};
+use crate::{
+    answer::Answer,
+    config::Cost,
+    cors,
+    ledger::{Bought, NoUse, Unproven},
+    limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, TokenUpload},
+    paywall::{Asked, ChallengeError, Challenged, Decision, Demand, Forward, Reason, ServiceId},
+    request::{is_grpc, normalise_target},
+    uses::{self, HeldUse},
+};
+
+impl Gate {
+    /// What becomes of the request: forwarded, or an answer of our own.
+    pub(super) async fn admit(
+        &self,
+        session: &mut Session,
+        client: &Client,
+        visit: &mut Visit,
+    ) -> Result<Forward, Answer> {
+        let (is_grpc, has_body) = (is_grpc(&session.req_header().headers), has_body(session));
+        self.limits.check(client).map_err(|limited| self.limited(limited, is_grpc))?;
+        normalise_target(session.req_header_mut())?;
+        let request = session.req_header();
+        if cors::is_preflight(&request.method, &request.headers) {
+            return Err(Answer::preflight());
+        }
+        let (now, began) = (unix_now(), Instant::now());
+        let asked = asked(request);
+        let service = self.paywall.service(&asked);
+        visit.record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
+        let is_upload = service.is_some_and(|service| is_upload(self.offer(service), has_body, is_grpc));
+        let decision = self.paywall.decide(service, &asked, now);
+        self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
+        let decision = match decision {
+            Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, has_body) => {
+                Decision::Forward(self.paywall.for_nothing(&demand))
+            }
+            decision => decision,
+        };
+        if let Some(service) = service.filter(|service| self.paywall.offer(*service).dry_run) {
+            let forward = self.rehearse(service, decision, now).await;
+            if is_upload {
+                let begun = self.begin_upload(&forward, &asked, client, visit);
+                begun.map_err(|limited| self.limited(limited, is_grpc))?;
+            }
+            return Ok(forward);
+        }
+        let decision = match decision {
+            Decision::Forward(forward) => {
+                if forward.permit.is_some() {
+                    self.metrics.check(began.elapsed());
+                }
+                self.confirm(&forward, now)
+                    .await
+                    .map_err(|answer| if is_grpc { refused_grpc(answer) } else { answer })?;
+                self.check_shown(&forward, asked.headers).await?;
+                if is_upload {
+                    let begun = self.begin_upload(&forward, &asked, client, visit);
+                    begun.map_err(|limited| self.limited(limited, is_grpc))?;
+                }
+                let refused = match self.hold(&forward, &asked, has_body, visit).await {
+                    Ok(()) => return Ok(forward),
+                    Err(NoUse::UsedUp) => None,
+                    Err(NoUse::InUse) => Some(uses::in_use()),
+                    Err(NoUse::Ledger(error)) => Some(uses::not_counted(&error, RETRY_AFTER)),
+                };
+                if let Some(answer) = refused {
+                    return Err(if is_grpc { refused_grpc(answer) } else { answer });
+                }
+                self.paywall.sell(forward.service, Reason::Lapsed(Lapsed::UsedUp), &asked)
+            }
+            decision => decision,
+        };
+        match decision {
+            // What costs nothing any more.
+            Decision::Forward(forward) => Ok(forward),
+            Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
+                Challenged::Free(forward) => Ok(forward),
+                Challenged::Answer(answer) => Err(answer),
+            },
+        }
+    }
+
+    /// Holds a use of the token, where the gateway counts. Only what is sold is counted: a stream that needs the token is a
+    /// part of what was bought.
+    async fn hold(&self, forward: &Forward, asked: &Asked<'_>, has_body: bool, visit: &mut Visit) -> Result<(), NoUse> {
+        let Some(permit) = forward.permit.as_ref().filter(|_| forward.is_sold) else { return Ok(()) };
+        let (token, offer) = (permit.token(), self.paywall.offer(forward.service));
+        match HeldUse::begin(&self.ledger, token, offer, (asked.method, asked.headers)).await {
+            Ok(mut held) => {
+                held.iter_mut().for_each(|held| held.body_came(0, !has_body));
+                visit.held = held;
+                Ok(())
+            }
+            Err(no_use) => {
+                if matches!(no_use, NoUse::UsedUp) {
+                    let refused = Bought { refused: 1, ..Bought::default() };
+                    self.books.bought(token.payment_hash(), &offer.terms.name, refused, unix_now());
+                }
+                Err(no_use)
+            }
+        }
+    }
+
+    /// Whether a client that has no credential gets for nothing what it would have to pay for, and counts that.
+    fn is_freebie(&self, demand: &Demand, asked: &Asked<'_>, client: &Client, has_body: bool) -> bool {
+        let offer = self.paywall.offer(demand.service);
+        let Some(freebies) = offer.freebies.filter(|_| demand.reason == Reason::Missing) else { return false };
+        // Who asks for the price is told it.
+        if offer.access.cost(asked.method, asked.path) != Cost::Token {
+            return false;
+        }
+        // The media server wants to know whose the file is: who has no login would be refused, and could not pay.
+        if offer.forward_credential && !has_login(asked) {
+            return false;
+        }
+        let declared = if has_body { declared_bytes(asked.headers) } else { Some(0) };
+        freebies.take(&self.counted, &offer.terms.name, client.network(), declared, Instant::now())
+    }
+
+    /// Counts a request against the rates of its service. What is decided says whose token it has; nothing was done yet.
+    fn check_rate(
+        &self,
+        service: Option<ServiceId>,
+        asked: &Asked<'_>,
+        decision: &Decision,
+        client: &Client,
+    ) -> Result<(), Limited> {
+        let Some(service) = service else { return Ok(()) };
+        let offer = self.paywall.offer(service);
+        let payment = match decision {
+            Decision::Forward(Forward { permit: Some(permit), .. }) => Some(permit.token().payment_hash()),
+            _ => None,
+        };
+        let asker = Asker { payment, network: client.network() };
+        let request = (asked.method, asked.path);
+        self.counted.request(&offer.terms.name, &offer.rate_limits, request, asker, Instant::now())
+    }
+
+    /// Begins an upload, if there may be one more.
+    fn begin_upload(
+        &self,
+        forward: &Forward,
+        asked: &Asked<'_>,
+        client: &Client,
+        visit: &mut Visit,
+    ) -> Result<(), Limited> {
+        let now = Instant::now();
+        if let Some(permit) = &forward.permit {
+            let max = self.limits.max_uploads_per_token.get();
+            let terms = &self.paywall.offer(forward.service).terms;
+            visit.upload = Some(TokenUpload::begin(&self.counted, permit.token(), terms, max, now)?);
+        } else if let Some(bytes_per_day) = self.limits.free_upload_bytes_per_day
+            && self.paywall.offer(forward.service).free_uploads.iter().any(|one| one.covers(asked.method, asked.path))
+        {
+            let declared = declared_bytes(asked.headers);
+            let upload = FreeUpload::begin(&self.counted, client.network(), declared, bytes_per_day, now)?;
+            visit.free_upload = Some(upload);
+        }
+        Ok(())
+    }
+
+    fn limited(&self, limited: Limited, is_grpc: bool) -> Answer {
+        self.metrics.limit(limited.into());
+        limited.answer(is_grpc)
+    }
+
+    /// Refuses a revoked token on a request that needs none, where the server behind is shown it: it may open files there.
+    /// Whether it is genuine, that server looks.
+    async fn check_shown(&self, forward: &Forward, headers: &HeaderMap) -> Result<(), Answer> {
+        if forward.permit.is_some() || !self.paywall.offer(forward.service).forward_credential {
+            return Ok(());
+        }
+        let Ok(Some(credential)) = Credential::from_headers(headers) else { return Ok(()) };
+        let Ok(Identifier { payment_hash, token_id }) = credential.macaroon().identifier() else { return Ok(()) };
+        let is_revoked =
+            |view: &Revocations| view.has_payment(payment_hash) || view.has_minted_at(token_id.minted_at());
+        match self.revoked.look(is_revoked).await {
+            Ok(true) => Err(revoked_problem().into()),
+            Ok(false) | Err(NotKnown) => Ok(()),
+        }
+    }
+
+    /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
+    /// Nothing where nothing costs.
+    pub(crate) async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
+        let Some(permit) = &forward.permit else { return Ok(()) };
+        if self.revoked.has(permit.token()).await.map_err(not_known)? {
+            return Err(revoked_problem().into());
+        }
+        let service = &self.paywall.offer(forward.service).terms.name;
+        self.settlement.confirm(permit, service).await.map_err(unproven)?;
+        self.paywall.settled(permit.token().payment_hash());
+        self.books.used(permit, service, now);
+        Ok(())
+    }
+
+    pub(super) async fn challenge(&self, demand: &Demand, session: &Session, network: ClientNetwork) -> Challenged {
+        self.metrics.challenge(&self.paywall.offer(demand.service).terms.name, demand.reason);
+        let unavailable = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail);
+        let answer = match self.paywall.challenge(demand, network, unix_now()).await {
+            Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => {
+                answer.for_grpc(GRPC_INTERNAL, "payment required")
+            }
+            Ok(challenged) => return challenged,
+            Err(ChallengeError::TooMany(too_many)) => {
+                self.metrics.limit(too_many.limit.into());
+                let detail = "Too many invoices were asked for. Come again; a token that is paid goes on working.";
+                let problem = unavailable("too_many_invoices", detail).with("limit", too_many.limit.code());
+                Answer::from(problem).retry_after(too_many.wait)
+            }
+            Err(ChallengeError::Price(error)) => {
+                tracing::error!(%error, "no price");
+                let detail = "The price is not known now. Come again; a token that is paid goes on working.";
+                Answer::from(unavailable("no_price", detail)).retry_after(RETRY_AFTER)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no invoice");
+                let detail = "No invoice can be made now. Come again; a token that is paid goes on working.";
+                Answer::from(unavailable("no_invoice", detail)).retry_after(RETRY_AFTER)
+            }
+        };
+        Challenged::Answer(answer)
+    }
+}
+
+/// What a genuine token is answered whose payment is not proven.
+fn unproven(unproven: Unproven) -> Answer {
+    match unproven {
+        // Another payment would not mend it: no invoice.
+        Unproven::NotSettled => Problem::new(StatusCode::UNAUTHORIZED, "not_settled")
+            .detail("The node has not received the payment of this token. If it is under way, come again.")
+            .into(),
+        Unproven::Unknown(cause) => {
+            tracing::error!(%cause, "it is not known whether a token is paid");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "settlement_unknown").detail(
+                "It cannot be looked up now whether this token is paid. Come again; a token that is paid stays good.",
+            );
+            Answer::from(problem).retry_after(RETRY_AFTER)
+        }
+    }
+}
+
+/// A refusal of a genuine token for a gRPC client.
+fn refused_grpc(answer: Answer) -> Answer {
+    let status = if answer.status() == StatusCode::UNAUTHORIZED { GRPC_UNAUTHENTICATED } else { GRPC_UNAVAILABLE };
+    let code = answer.code().unwrap_or("refused");
+    answer.for_grpc(status, code)
+}
+
+/// What a token is answered while it is not known whether it is revoked.
+fn not_known(error: NotKnown) -> Answer {
+    tracing::error!(%error, "no token is taken");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
+        .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
+    Answer::from(problem).retry_after(RETRY_AFTER)
+}
+
+/// Whether there is something like a login; whether it is good, the media server says.
+fn has_login(asked: &Asked<'_>) -> bool {
+    let holds = |name, text: &str| {
+        let mut lines = asked.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        lines.any(|line| line.to_ascii_lowercase().contains(text))
+    };
+    asked.query.is_some_and(|query| query.contains("jwt=")) || holds(AUTHORIZATION, "bearer ") || holds(COOKIE, "jwt=")
+}
+
+/// The length of a body, if it is declared.
+fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
