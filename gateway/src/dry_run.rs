@@ -47,7 +47,7 @@ impl Gate {
 
     /// As a request goes on without the token that it would need. The media server is told how large a file may be; others
     /// take what they take.
-    fn without_token(&self, service: ServiceId) -> Forward {
+    pub(crate) fn without_token(&self, service: ServiceId) -> Forward {
         let offer = self.offer(service);
         if offer.forward_credential {
             return Forward::for_nothing(

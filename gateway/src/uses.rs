@@ -7,22 +7,34 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use sluice_common::{clock::unix_now, l402::Token, problem::Problem};
-use tokio::{runtime::Handle, task::JoinHandle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     answer::Answer,
     config::Offer,
-    ledger::{LedgerDb, NoUse, UseEnd, UseHold, UseOrder},
+    ledger::{LedgerDb, LedgerError, NoUse, UseEnd, UseHold, UseOrder},
+    paywall::Asked,
 };
 
 /// How long a use stays held after its gateway died.
 const LEASE_SECS: u64 = 30;
 
-/// How often the lease is renewed.
+/// How often the lease is renewed, and how long that may take.
 const RENEWAL: Duration = Duration::from_secs(10);
+
+/// How long an answer waits for the end of its use to be noted. It goes on being noted after that.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is tried to note the end of a use, and the pause between two.
+const NOTE_ATTEMPTS: u32 = 60;
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a client should come again while the last use is under way.
 pub(crate) const IN_USE_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -38,6 +50,8 @@ pub(crate) struct HeldUse {
     body_bytes: u64,
     /// Whether a request without a byte in its body is an upload of nothing, which costs nothing.
     is_empty_for_nothing: bool,
+    /// Whether it only asks what it would be answered.
+    is_head: bool,
 }
 
 impl fmt::Debug for HeldUse {
@@ -52,7 +66,7 @@ impl HeldUse {
         ledger: &Arc<dyn LedgerDb>,
         token: &Token,
         offer: &Offer,
-        request: (&Method, &HeaderMap),
+        asked: &Asked<'_>,
     ) -> Result<Option<Self>, NoUse> {
         if offer.forward_credential || token.counters().is_empty() {
             return Ok(None);
@@ -60,9 +74,14 @@ impl HeldUse {
         let now = unix_now();
         let (payment_hash, counters) = (token.payment_hash(), token.counters());
         let hold = ledger.hold_use(&UseOrder { payment_hash, counters, lease_until: now + LEASE_SECS, now }).await?;
+        if unix_now().saturating_sub(now) >= LEASE_SECS {
+            // It waited for so long that it has ended already.
+            return Err(LedgerError::Timeout(LEASE_SECS).into());
+        }
         let renewing = tokio::spawn(renew(Arc::clone(ledger), hold.clone()));
-        let (method, headers) = request;
-        let sends = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+        let sends = [Method::POST, Method::PUT, Method::PATCH].contains(asked.method);
+        let declares = asked.headers.contains_key("upload-length")
+            || asked.query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("size=")));
         Ok(Some(Self {
             ledger: Arc::clone(ledger),
             hold: Some(hold),
@@ -70,7 +89,8 @@ impl HeldUse {
             is_forwarded: false,
             is_body_whole: false,
             body_bytes: 0,
-            is_empty_for_nothing: sends && offer.price.is_by_size() && !headers.contains_key("upload-length"),
+            is_empty_for_nothing: sends && offer.price.is_by_size() && !declares,
+            is_head: asked.method == Method::HEAD,
         }))
     }
 
@@ -93,7 +113,8 @@ impl HeldUse {
         }
         let grpc_failed = response.headers.get("grpc-status").is_some_and(|status| status != "0");
         let is_empty = self.is_empty_for_nothing && self.is_body_whole && self.body_bytes == 0;
-        let bought = (status.is_success() && !grpc_failed && !is_empty) || status == StatusCode::SWITCHING_PROTOCOLS;
+        let gave = status.is_success() && !grpc_failed && !is_empty && !self.is_head;
+        let bought = gave || status == StatusCode::SWITCHING_PROTOCOLS;
         self.end(if bought { UseEnd::Spent } else { UseEnd::GivenBack }).await;
     }
 
@@ -109,7 +130,9 @@ impl HeldUse {
     async fn end(&mut self, end: UseEnd) {
         let Some(hold) = self.hold.take() else { return };
         self.renewing.abort();
-        note(&*self.ledger, &hold, end).await;
+        // In a task of its own, so that it goes on whatever becomes of the request.
+        let noting = tokio::spawn(note(Arc::clone(&self.ledger), hold, end));
+        let _ = timeout(NOTE_TIMEOUT, noting).await;
     }
 }
 
@@ -117,24 +140,31 @@ impl Drop for HeldUse {
     fn drop(&mut self) {
         self.renewing.abort();
         if let (Some(hold), Ok(runtime)) = (self.hold.take(), Handle::try_current()) {
-            let (ledger, end) = (Arc::clone(&self.ledger), self.end_without_answer());
-            runtime.spawn(async move { note(&*ledger, &hold, end).await });
+            runtime.spawn(note(Arc::clone(&self.ledger), hold, self.end_without_answer()));
         }
     }
 }
 
-async fn note(ledger: &dyn LedgerDb, hold: &UseHold, end: UseEnd) {
-    if let Err(error) = ledger.end_use(hold, end).await {
-        tracing::error!(%error, ?end, "the end of a use is not noted: it will count as one without an answer");
+async fn note(ledger: Arc<dyn LedgerDb>, hold: UseHold, end: UseEnd) {
+    for _ in 0..NOTE_ATTEMPTS {
+        let Err(error) = ledger.end_use(&hold, end).await else { return };
+        tracing::warn!(%error, ?end, "the end of a use is not noted for now");
+        // Meanwhile it stays held, if anything can be written at all.
+        let _ = timeout(RENEWAL, ledger.renew_use(&hold, unix_now() + LEASE_SECS)).await;
+        sleep(NOTE_PAUSE).await;
     }
+    tracing::error!(?end, "the end of a use is not noted: it counts as one without an answer");
 }
 
 /// Renews the lease for ever.
 async fn renew(ledger: Arc<dyn LedgerDb>, hold: UseHold) {
+    let mut pause = RENEWAL;
     loop {
-        sleep(RENEWAL).await;
-        if let Err(error) = ledger.renew_use(&hold, unix_now() + LEASE_SECS).await {
-            tracing::warn!(%error, "the lease of a use is not renewed");
+        sleep(pause).await;
+        let renewed = timeout(RENEWAL, ledger.renew_use(&hold, unix_now() + LEASE_SECS)).await;
+        pause = if matches!(renewed, Ok(Ok(()))) { RENEWAL } else { NOTE_PAUSE };
+        if pause != RENEWAL {
+            tracing::warn!("the lease of a use is not renewed for now");
         }
     }
 }

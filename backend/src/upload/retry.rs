@@ -1,6 +1,6 @@
 //! An upload whose answer was lost, sent again with a token that is used up.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, io};
 
 use axum::body::{Body, HttpBody};
 use time::OffsetDateTime;
@@ -8,7 +8,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{UploadError, UploadOrder, Uploads, body::BodyBytes, form, pipeline::Pipeline};
-use crate::db::{Media, PaidUse, RetryId, Variant};
+use crate::{
+    db::{Media, PaidUse, RetryId, Variant},
+    store::StoreError,
+};
 
 impl Uploads {
     /// Reads an upload whose token is used up, and stores nothing: the same content as the token stored is answered with
@@ -53,6 +56,12 @@ impl Uploads {
         let (Some(media), Some(content)) = (media, self.db.content(muid, Variant::File).await?) else {
             return Err(UploadError::UsedUp);
         };
+        if content.store != self.store.kind() {
+            // The operator's mistake, as with a download: nobody pays for that.
+            return Err(
+                StoreError::from(io::Error::other("the file is in another store than the configured one")).into()
+            );
+        }
         match self.store.len(&content.store_key).await? {
             Some(len) if len == content.stored_len() => Ok(media),
             _ => Err(UploadError::UsedUp),

@@ -75,6 +75,11 @@ pub enum Invalid {
     /// Clients would be sent to where nobody is.
     #[error("[gateway] https_port needs tls_listen")]
     HttpsPort,
+    /// Nobody would count its uses.
+    #[error(
+        "service `{0}`: reuse: nobody would count; the media server counts paid uploads (POST /largefile), the gateway the requests to servers that do not see the token (forward_credential = false)"
+    )]
+    Uncounted(String),
     /// Nobody could pay for an upload.
     #[error("no [[service]] protects \"POST /largefile\": the backend would know no token")]
     NoPaidUpload,

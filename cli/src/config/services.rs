@@ -44,6 +44,9 @@ impl Settings {
     fn services_with(&self, files: Files) -> Result<Vec<ServiceConfig>, Invalid> {
         let service = |service: &ServiceSettings| {
             let offer = self.offer(service)?;
+            if offer.forward_credential && offer.terms.max_uses.is_some() && !self.sells_paid_upload(service, &offer)? {
+                return Err(Invalid::Uncounted(service.name.clone()));
+            }
             let config = ServiceConfig { offer, upstream: self.upstream_config(service, files)? };
             config.check()?;
             Ok(config)

@@ -177,6 +177,9 @@ fn a_caveat_may_only_narrow() {
         Err(Refused::Widened("expiration".into())),
         "a first occurrence may be appended, a second only narrows"
     );
+    // With the one that was sold.
+    assert_eq!(with(&["large_upload_max_uses=1"; 31]).map(|token| token.counters().len()), Ok(32));
+    assert_eq!(with(&["large_upload_max_uses=1"; 32]), Err(Refused::TooManyCounters));
     for bad in [
         "large_upload_max_mb=-1",
         "large_upload_max_mb=+1",

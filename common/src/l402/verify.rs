@@ -16,6 +16,9 @@ use crate::{
     network::Network,
 };
 
+/// The most counters of a token: each is a row for each use, and anybody may append one.
+const MAX_COUNTERS: usize = 32;
+
 /// Why a credential is worth nothing. Paying would not help: 401.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -39,6 +42,9 @@ pub enum Refused {
     /// A caveat that nobody here understands.
     #[error("the caveat `{0}` is not understood")]
     NotUnderstood(String),
+    /// More counters than anybody counts.
+    #[error("the token has more than {MAX_COUNTERS} caveats `large_upload_max_uses`")]
+    TooManyCounters,
     /// A caveat that is understood, but whose value is not.
     #[error("the value of the caveat `{0}` is malformed")]
     BadValue(String),
@@ -54,6 +60,7 @@ impl Refused {
             Self::Widened(_) => "widened_caveat",
             Self::NotUnderstood(_) => "caveat_not_understood",
             Self::BadValue(_) => "malformed_caveat",
+            Self::TooManyCounters => "too_many_counters",
         }
     }
 }
@@ -288,6 +295,7 @@ impl<'a> Reading<'a> {
                 self.sold_upload_mb = self.sold_upload_mb.or(self.numbers.get(caveat::MAX_MB).copied());
                 narrower
             }
+            Kind::MaxUses if self.counters.len() == MAX_COUNTERS => return Err(Refused::TooManyCounters),
             Kind::MaxUses => {
                 let max_uses = caveat::number(value).ok_or_else(bad_value)?;
                 self.counters.push(Counter { id: self.hash.clone().finalize().into(), max_uses });

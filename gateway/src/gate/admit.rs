@@ -52,7 +52,9 @@ impl Gate {
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
         let decision = match decision {
             Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, has_body) => {
-                Decision::Forward(self.paywall.for_nothing(&demand))
+                let is_dry = self.paywall.offer(demand.service).dry_run;
+                let without_token = || self.without_token(demand.service);
+                Decision::Forward(if is_dry { without_token() } else { self.paywall.for_nothing(&demand) })
             }
             decision => decision,
         };
@@ -106,7 +108,7 @@ impl Gate {
     async fn hold(&self, forward: &Forward, asked: &Asked<'_>, has_body: bool, visit: &mut Visit) -> Result<(), NoUse> {
         let Some(permit) = forward.permit.as_ref().filter(|_| forward.is_sold) else { return Ok(()) };
         let (token, offer) = (permit.token(), self.paywall.offer(forward.service));
-        match HeldUse::begin(&self.ledger, token, offer, (asked.method, asked.headers)).await {
+        match HeldUse::begin(&self.ledger, token, offer, asked).await {
             Ok(mut held) => {
                 held.iter_mut().for_each(|held| held.body_came(0, !has_body));
                 visit.held = held;

@@ -16,13 +16,13 @@ use super::{
 };
 use crate::db::to_i64;
 
-const MAX_CONNECTIONS: u32 = 4;
+const MAX_CONNECTIONS: u32 = 8;
 
 /// How long a statement waits for a connection. While the server is away that is how long it takes to know.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a transaction may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The ledger in a PostgreSQL database.
 #[derive(Debug, Clone)]
@@ -49,6 +49,16 @@ impl PostgresLedger {
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(CONNECT_TIMEOUT)
+            // Whoever waits longer has gone; and whoever holds locks and is heard of no more (its machine died) gives
+            // them up.
+            .after_connect(|connection, _| {
+                Box::pin(async {
+                    let millis = TIMEOUT.as_millis().to_string();
+                    let set = "SELECT set_config('statement_timeout', $1, FALSE), \
+                        set_config('idle_in_transaction_session_timeout', $1, FALSE)";
+                    query(set).bind(millis).execute(connection).await.map(drop)
+                })
+            })
             // sqlx asks it, too, but without a bound: of a server that was cut off in the middle of a call it would keep
             // the connection's place for a quarter of an hour.
             .after_release(|connection, _| {

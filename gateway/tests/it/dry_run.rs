@@ -22,7 +22,9 @@ async fn what_is_free_for_once_would_not_be_asked_for_money() {
     })
     .await;
     for _ in 0..3 {
-        assert_eq!(world.send(Request::post("/largefile", b"hello")).await.status, 200);
+        // Larger than any token would hold.
+        let upload = Request::post("/largefile", &vec![7; 4 * MIB]).chunked(true);
+        assert_eq!(world.send(upload).await.status, 200);
     }
     says(&world, r#"sluice_gateway_dry_run_total{service="media",would="challenge"} 2"#).await;
     world.gateway.stop().await;

@@ -289,6 +289,8 @@ fn a_token_is_used_as_often_as_is_said_and_once_where_a_size_is_paid() {
     ] {
         assert_eq!(max_uses(more).unwrap(), uses, "{more}");
     }
+    let seen = max_uses("price_sat = 5\nreuse = 2\nforward_credential = true").unwrap_err().to_string();
+    assert!(seen.contains("nobody would count"), "{seen}");
     for more in ["reuse = 0", "reuse = -1", "reuse = \"always\"", "reuse = true", "reuse = 1\nmax_uses = 1"] {
         let error = max_uses(&format!("price_sat = 5\n{more}")).unwrap_err().to_string();
         assert!(error.contains("reuse") || error.contains("max_uses"), "{error}");

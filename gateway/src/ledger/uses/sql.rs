@@ -1,20 +1,25 @@
 //! What both databases are asked about uses, in the words that both understand.
 
-/// Makes a counter, and locks it to the end of the transaction. Parameters: payment hash, counter.
-pub(super) const LOCK: &str =
-    "INSERT INTO use_counter (payment_hash, counter_id, spent, unanswered) VALUES ($1, $2, 0, 0)
-     ON CONFLICT (payment_hash, counter_id) DO UPDATE SET spent = use_counter.spent";
-
 /// Parameters: payment hash, now.
 pub(super) const END_OLD: &str =
     "DELETE FROM use_hold WHERE payment_hash = $1 AND lease_until <= $2 RETURNING counter_id";
 
-/// Parameters: payment hash, counter.
+/// No row: none was ever used. Parameters: payment hash, counter.
 pub(super) const STATE: &str = "SELECT spent, (
        SELECT count(*) FROM use_hold
        WHERE use_hold.payment_hash = use_counter.payment_hash AND use_hold.counter_id = use_counter.counter_id
      ) AS held
      FROM use_counter WHERE payment_hash = $1 AND counter_id = $2";
+
+/// Parameters: payment hash, counter.
+pub(super) const MAKE_COUNTER: &str = "INSERT INTO use_counter (payment_hash, counter_id, spent, unanswered)
+     VALUES ($1, $2, 0, 0) ON CONFLICT (payment_hash, counter_id) DO NOTHING";
+
+/// Parameters: payment hash, counter. Forgets a counter of which nothing was used.
+pub(super) const FORGET_COUNTER: &str =
+    "DELETE FROM use_counter WHERE payment_hash = $1 AND counter_id = $2 AND spent = 0 AND unanswered = 0
+     AND NOT EXISTS (SELECT 1 FROM use_hold
+       WHERE use_hold.payment_hash = use_counter.payment_hash AND use_hold.counter_id = use_counter.counter_id)";
 
 /// Parameters: hold, payment hash, counter, end of the lease.
 pub(super) const HOLD: &str =
@@ -27,8 +32,9 @@ pub(super) const RENEW: &str = "UPDATE use_hold SET lease_until = $2 WHERE hold_
 pub(super) const RELEASE: &str = "DELETE FROM use_hold WHERE hold_id = $1";
 
 /// Parameters: payment hash, counter. Whatever is spent, the next use has its own three times.
-pub(super) const SPEND: &str =
-    "UPDATE use_counter SET spent = spent + 1, unanswered = 0 WHERE payment_hash = $1 AND counter_id = $2";
+pub(super) const SPEND: &str = "INSERT INTO use_counter (payment_hash, counter_id, spent, unanswered)
+     VALUES ($1, $2, 1, 0)
+     ON CONFLICT (payment_hash, counter_id) DO UPDATE SET spent = use_counter.spent + 1, unanswered = 0";
 
 /// Parameters: payment hash, counter.
 pub(super) const NO_ANSWER: &str = "UPDATE use_counter
