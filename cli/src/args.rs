@@ -40,7 +40,7 @@ pub enum Command {
     Admin(AdminArgs),
     /// Check the configuration and print what it comes to, without its keys
     CheckConfig(FileArgs),
-    /// See which keys the databases were used with, and give one up
+    /// See which keys the databases were used with, give one up, and make a new master key
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Look at everything that a start needs, one by one, and say how to mend what is wrong

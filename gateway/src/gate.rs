@@ -448,7 +448,12 @@ fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Opti
             .detail("The request, or its body's framing, is not HTTP."),
         (Upstream, _) => {
             let problem = Problem::new(StatusCode::BAD_GATEWAY, "upstream_unavailable")
-                .detail("The server behind cannot be reached, or broke off. A token that is paid stays good.");
+                .detail(if visit.held.is_some() {
+                    // Three times in a row; who asks in vain for longer should know.
+                    "The server behind cannot be reached, or broke off. A token that is paid stays good, but not for asking again and again."
+                } else {
+                    "The server behind cannot be reached, or broke off. A token that is paid stays good."
+                });
             return Some(Answer::from(problem).retry_after(RETRY_AFTER));
         }
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").detail("Something went wrong here."),

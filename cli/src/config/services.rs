@@ -220,7 +220,8 @@ fn price(service: &ServiceSettings) -> Result<Price, Invalid> {
     let settings = match (service.price_sat, &service.price) {
         (Some(price_sat), None) => return Ok(Price::Flat(price_sat)),
         (None, Some(price)) => price,
-        _ => return Err(wrong("say either price_sat or price")),
+        (None, None) => return Err(wrong("is missing: say price_sat or price")),
+        (Some(_), Some(_)) => return Err(wrong("say price_sat or price, not both")),
     };
     match settings {
         PriceSettings {

@@ -103,8 +103,8 @@ fn prices_are_said_in_one_way() {
     assert_eq!((pricer.timeout, pricer.by_size, pricer.last_as_fallback), (Duration::from_secs(2), false, true));
     assert!(!format!("{pricer:?}").contains("hunter2"));
     for (text, error) in [
-        ("", "say either price_sat or price"),
-        ("price_sat = 1\nprice = { per_mib_sat = 1 }", "say either price_sat or price"),
+        ("", "is missing: say price_sat or price"),
+        ("price_sat = 1\nprice = { per_mib_sat = 1 }", "say price_sat or price, not both"),
         ("price = {}", "not a mixture"),
         ("price = { per_mib_sat = 1, url = \"http://p\" }", "not a mixture"),
         ("price = { minimum_sat = 1 }", "not a mixture"),
@@ -146,8 +146,8 @@ fn headers_come_from_the_environment_and_from_files_and_are_never_shown() {
 #[test]
 fn says_whose_setting_is_wrong() {
     for (more, error) in [
-        ("price_sat = 1", "service `a`: say either protect or free"),
-        ("price_sat = 1\nprotect = [\"/a\"]\nfree = []", "service `a`: say either protect or free"),
+        ("price_sat = 1", "service `a`: say either protect or free, and not both"),
+        ("price_sat = 1\nprotect = [\"/a\"]\nfree = []", "service `a`: say either protect or free, and not both"),
         ("price_sat = 1\nprotect = []", "service `a`: protect is empty"),
         ("price_sat = 1\nfree = [\"a\"]", "service `a`: `a` is not METHOD /path"),
         ("price_sat = 1\nfree = []\nauth_only = [\"HEAD /a\"]", "service `a`: `HEAD /a` is not METHOD /path"),
