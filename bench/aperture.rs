@@ -28,7 +28,9 @@ pub async fn compare(network: &Network) {
         Challenge::parse(reply.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()))
     };
     let challenge = eventually_within(Duration::from_secs(60), "Aperture asks for payment", ask).await;
-    let preimage = network.payer.pay(&challenge.invoice).await.unwrap();
+    // Its channel is open, but the payer learns a little later that it can be used.
+    let pay = &mut async || network.payer.pay(&challenge.invoice).await.ok();
+    let preimage = eventually_within(Duration::from_secs(60), "Aperture's invoice is paid", pay).await;
     let token = Credential::new(challenge.macaroon, preimage).authorization();
     let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/gateway"));
     script
@@ -66,7 +68,7 @@ services:
     protocol: http
     auth: "on"
     timeout: 31557600
-    price: 1
+    price: 100
 "#,
         node.address(),
         node.tls_cert().display(),
