@@ -28,6 +28,7 @@ mod reload;
 mod revocation;
 mod s3;
 mod single_use;
+mod stop;
 mod store_failures;
 mod tls;
 mod two_backends;
