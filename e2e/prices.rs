@@ -2,6 +2,7 @@
 
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
+use sluice_common::l402::Credential;
 
 use crate::support::{MIB, Sluice, authorized, bytes, challenge, form};
 
@@ -93,5 +94,49 @@ async fn another_service_stands_beside_the_media_server() {
     assert_eq!(problem["code"], "login_required", "the token is not shown to it");
     let elsewhere = sluice.upload(&report, b"x").await;
     assert_eq!(price(elsewhere).await, (5, 1, "not_covered".into()));
+    sluice.finish().await;
+}
+
+/// The same uploads, sold under two names, each at its price.
+const TWO_HOSTS: &str = r#"
+    [[service]]
+    name = "large"
+    hosts = ["large.example"]
+    protect = ["POST /largefile"]
+    price_sat = 9
+    max_upload_mb = 4
+    reuse = 1
+
+    [[service]]
+    name = "small"
+    protect = ["POST /largefile"]
+    price_sat = 1
+    max_upload_mb = 1
+    reuse = 1
+"#;
+
+#[tokio::test]
+async fn two_services_sell_uploads_to_one_media_server_each_its_own() {
+    let sluice = Sluice::start_with(TWO_HOSTS).await;
+    let file = bytes(3 * MIB, 1);
+    let post = async |host: &str, credential: Option<&Credential>, file: &[u8]| {
+        let (content_type, body) = form::with_file(file);
+        let request = sluice.post("/largefile").header("host", host).header("content-type", content_type).body(body);
+        let request = credential.into_iter().fold(request, authorized);
+        request.send().await.unwrap()
+    };
+    let unpaid = post("large.example", None, &file).await;
+    let large = sluice.pay(&challenge(&unpaid)).await;
+    assert_eq!(price(unpaid).await, (9, 4, "no_credential".into()));
+    let unpaid = post("any.example", None, b"x").await;
+    let small = sluice.pay(&challenge(&unpaid)).await;
+    assert_eq!(price(unpaid).await, (1, 1, "no_credential".into()));
+
+    assert_eq!(price(post("large.example", Some(&small), b"x").await).await, (9, 4, "not_covered".into()));
+    assert_eq!(post("any.example", Some(&small), &file).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(post("large.example", Some(&large), &file).await.status(), StatusCode::OK);
+    assert_eq!(post("any.example", Some(&small), b"x").await.status(), StatusCode::OK);
+    assert_eq!(price(post("large.example", Some(&large), b"y").await).await, (9, 4, "used_up".into()));
+    assert_eq!(price(post("any.example", Some(&small), b"y").await).await, (1, 1, "used_up".into()));
     sluice.finish().await;
 }

@@ -149,9 +149,10 @@ pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
 pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
     let accepted = app.accepted.load_full();
-    let token = l402::verify(&credential, &accepted.master_keys, app.network, &accepted.terms)?;
+    let terms = accepted.terms.of(credential.macaroon());
+    let token = l402::verify(&credential, &accepted.master_keys, app.network, terms)?;
     let is_retired = accepted.master_keys.is_retired(&token.token_id());
-    app.ledger.take(&token, is_retired, &accepted.terms.name, app.network).await?;
+    app.ledger.take(&token, is_retired, &terms.name, app.network).await?;
     Ok(Some(token))
 }
 

@@ -7,7 +7,11 @@ use std::{
 };
 
 use sluice_common::{
-    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, network::Network,
+    keys::MasterKeys,
+    l402::{Macaroon, ServiceTerms, covered_services},
+    lightning_message::NodeKey,
+    limits::FreeUploads,
+    network::Network,
     secret::Secret,
 };
 
@@ -39,8 +43,8 @@ pub struct BackendConfig {
     pub quota: Quota,
     /// How many bytes stay free on the disks of stored files and of a SQLite database; 0: none.
     pub min_free_disk_bytes: u64,
-    /// What the tokens for `/largefile` are checked against: the terms of the service that the gateway sells.
-    pub terms: ServiceTerms,
+    /// What the tokens for `/largefile` are checked against.
+    pub terms: MediaTerms,
     /// What tokens were minted under (`SLUICE_MASTER_KEYS`): the gateway's.
     pub master_keys: MasterKeys,
     /// The network that tokens were paid on.
@@ -51,6 +55,13 @@ pub struct BackendConfig {
     pub podcast_index: Option<PodcastIndexConfig>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+}
+
+/// The terms of the services of the gateway that sell uploads to `/largefile`; at least one.
+#[derive(Debug, Clone)]
+pub struct MediaTerms {
+    first: ServiceTerms,
+    others: Vec<ServiceTerms>,
 }
 
 /// Who this server is to the Podcast Index.
@@ -95,6 +106,37 @@ pub enum StoreConfig {
         /// Seals, and opens what it sealed (`LOCAL_ENCRYPTION_KEY`).
         encryption_key: Option<Secret<[u8; 32]>>,
     },
+}
+
+impl MediaTerms {
+    /// Those of these services; none: there are none.
+    pub fn new(terms: impl IntoIterator<Item = ServiceTerms>) -> Option<Self> {
+        let mut terms = terms.into_iter();
+        Some(Self { first: terms.next()?, others: terms.collect() })
+    }
+
+    /// What a token is checked against: the terms of the first service that it names. One that names none is not covered by
+    /// any.
+    pub fn of(&self, macaroon: &Macaroon) -> &ServiceTerms {
+        let is_named = |terms: &&ServiceTerms| covered_services(macaroon).any(|name| name == terms.name);
+        self.all().find(is_named).unwrap_or(&self.first)
+    }
+
+    /// The largest upload that any of them sells, in bytes.
+    pub fn max_upload_bytes(&self) -> u64 {
+        self.all().map(ServiceTerms::max_upload_bytes).max().unwrap_or_default()
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn all(&self) -> impl Iterator<Item = &ServiceTerms> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl From<ServiceTerms> for MediaTerms {
+    fn from(terms: ServiceTerms) -> Self {
+        Self { first: terms, others: Vec::new() }
+    }
 }
 
 impl DatabaseConfig {

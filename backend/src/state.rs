@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use sluice_common::{
-    keys::MasterKeys, l402::ServiceTerms, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network,
-};
+use sluice_common::{keys::MasterKeys, lightning_message::NodeKey, limits::FreeUploads, muid::Muid, network::Network};
 
 use crate::{
     auth::Logins,
-    config::{BackendConfig, DatabaseConfig},
+    config::{BackendConfig, DatabaseConfig, MediaTerms},
     db::{Content, Database},
     disk::DiskGuard,
     keys,
@@ -28,7 +26,7 @@ use crate::{
 /// What credentials are checked against. A reload changes it.
 pub struct Accepted {
     /// What they may allow.
-    pub terms: ServiceTerms,
+    pub terms: MediaTerms,
     /// What they were minted under.
     pub master_keys: MasterKeys,
 }
@@ -119,12 +117,11 @@ impl App {
 }
 
 /// The bounds on reading what is left of a body, where uploads have these limits.
-pub(crate) fn drains(terms: &ServiceTerms, free_uploads: FreeUploads) -> Drains {
+pub(crate) fn drains(terms: &MediaTerms, free_uploads: FreeUploads) -> Drains {
     Drains::new(DrainLimits::for_uploads_of(largest_upload(terms, free_uploads)))
 }
 
 /// In bytes.
-fn largest_upload(terms: &ServiceTerms, free_uploads: FreeUploads) -> u64 {
-    let paid = terms.max_upload_mb.saturating_mul(sluice_common::limits::BYTES_PER_MB);
-    paid.max(free_uploads.max_upload_bytes())
+fn largest_upload(terms: &MediaTerms, free_uploads: FreeUploads) -> u64 {
+    terms.max_upload_bytes().max(free_uploads.max_upload_bytes())
 }

@@ -188,7 +188,8 @@ impl ProxyHttp for Proxy {
         let gate = &context.serving.gate;
         gate.strip(request, &context.visit)?;
         if let Some(candidate) = context.candidates.first() {
-            context.upstream()?.adapt(request, *candidate)?;
+            let rewrite = context.visit.forward().and_then(|to| gate.offer(to.service).scope.rewrite.as_ref());
+            context.upstream()?.adapt(request, *candidate, rewrite)?;
         }
         gate.permit(request, &mut context.visit)
     }

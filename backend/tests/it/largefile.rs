@@ -4,6 +4,7 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
+use sluice_backend::config::MediaTerms;
 use sluice_common::{
     clock::unix_now,
     l402::{Credential, Preimage, ServiceTerms},
@@ -13,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::mpsc;
 
 use crate::support::{
-    Answer, Builder, MB, Server, assert_problem, delete, eventually, form, get, head, node_key, post,
+    Answer, Builder, MB, Server, assert_problem, delete, eventually, form, get, head, node_key, post, terms,
 };
 
 async fn upload(server: &Server, credential: &Credential, file: &[u8]) -> Answer {
@@ -27,8 +28,8 @@ async fn status(server: &Server, credential: &Credential) -> Value {
 }
 
 fn owner(credential: &Credential, server: &Server) -> String {
-    let (keys, network, terms) = (&server.config.master_keys, server.config.network, &server.config.terms);
-    let token = sluice_common::l402::verify(credential, keys, network, terms).unwrap();
+    let (keys, network) = (&server.config.master_keys, server.config.network);
+    let token = sluice_common::l402::verify(credential, keys, network, &terms()).unwrap();
     format!("l402:{}", hex::encode(token.credential_hash()))
 }
 
@@ -77,9 +78,36 @@ async fn one_payment_stores_one_file_and_the_token_stays_its_owner() {
 }
 
 #[tokio::test]
+async fn the_tokens_of_every_service_that_sells_uploads_are_taken_each_by_its_terms() {
+    let small = ServiceTerms { max_upload_mb: 1, ..ServiceTerms::named("small") };
+    let both = MediaTerms::new([terms(), small.clone()]).unwrap();
+    let server = Server::with(|config| config.terms = both).await;
+    for (terms, caveats, status, code) in [
+        (terms(), [].as_slice(), 200, ""),
+        (small.clone(), &[], 413, "too_large"),
+        (ServiceTerms::named("another"), &[], 402, "not_covered"),
+        (small.clone(), &["services=media:0"], 401, "widened_caveat"),
+        (small.clone(), &["large_upload_max_mb=2"], 401, "widened_caveat"),
+    ] {
+        let credential = server.credential_of(&terms, unix_now(), caveats);
+        let answer = upload(&server, &credential, &vec![1; 3 * MB / 2]).await;
+        if status == 200 {
+            assert_eq!(answer.status, 200, "{answer:?}");
+        } else {
+            assert_problem(&answer, status, code);
+            // What the gateway may sell another token for.
+            let helps = ["", "too_small", "not_covered"][usize::from(status == 413) + 2 * usize::from(status == 402)];
+            assert_eq!(answer.header("sluice-payment-required"), helps);
+        }
+    }
+    let credential = server.credential_of(&small, unix_now(), &[]);
+    assert_eq!(upload(&server, &credential, &vec![2; MB]).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_token_is_read_in_every_spelling() {
     let server = Server::new().await;
-    let terms = ServiceTerms { max_uses: None, ..server.config.terms.clone() };
+    let terms = ServiceTerms { max_uses: None, ..terms() };
     let credential = server.credential_of(&terms, unix_now(), &[]);
     assert_eq!(status(&server, &credential).await["uses_left"], Value::Null);
     let preimage = format!("preimage={}", credential.preimage().expose_hex());
@@ -180,7 +208,7 @@ async fn an_expired_token_still_opens_what_it_stored() {
     let answer = server.send(get("/mymedia").credential(&narrowed).empty()).await;
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!([])));
 
-    let short = ServiceTerms { valid_for_secs: Some(2), ..server.config.terms.clone() };
+    let short = ServiceTerms { valid_for_secs: Some(2), ..terms() };
     let dying = server.credential_of(&short, unix_now(), &[]);
     let muid_of_dying = upload(&server, &dying, b"kept too").await.json()["muid"].as_str().unwrap().to_owned();
     eventually(async || status(&server, &dying).await["reason"] == "expired").await;

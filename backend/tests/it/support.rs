@@ -55,7 +55,7 @@ pub fn config(dir: &TempDir) -> BackendConfig {
         free_uploads: FreeUploads::default(),
         quota: db::Quota::default(),
         min_free_disk_bytes: 0,
-        terms: terms(),
+        terms: terms().into(),
         master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([6; 32]), 0)]).unwrap(),
         network: Network::TestWallet,
         template_uploaders: None,
@@ -64,7 +64,7 @@ pub fn config(dir: &TempDir) -> BackendConfig {
     }
 }
 
-fn terms() -> ServiceTerms {
+pub fn terms() -> ServiceTerms {
     ServiceTerms { max_upload_mb: 2, max_uses: Some(1), valid_for_secs: Some(3_600), ..ServiceTerms::named("media") }
 }
 
@@ -136,7 +136,7 @@ impl Server {
     }
 
     pub fn credential_minted_at(&self, minted_at: u64, caveats: &[&str]) -> Credential {
-        self.credential_of(&self.config.terms, minted_at, caveats)
+        self.credential_of(&terms(), minted_at, caveats)
     }
 
     pub fn credential_of(&self, terms: &ServiceTerms, minted_at: u64, caveats: &[&str]) -> Credential {

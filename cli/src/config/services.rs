@@ -3,6 +3,7 @@
 use std::{fs, str::FromStr, time::Duration};
 
 use http::Method;
+use sluice_backend::config::MediaTerms;
 use sluice_common::{l402::ServiceTerms, limits::FORM_ALLOWANCE_BYTES, secret::Secret};
 use sluice_gateway::config::{
     Access, ConfigError, HealthCheck, Offer, Price, PricerConfig, Protocol, RequestPattern, Rewrite, Rule, Scope,
@@ -44,7 +45,7 @@ impl Settings {
     fn services_with(&self, files: Files) -> Result<Vec<ServiceConfig>, Invalid> {
         let service = |service: &ServiceSettings| {
             let offer = self.offer(service)?;
-            if offer.forward_credential && offer.terms.max_uses.is_some() && !self.sells_paid_upload(service, &offer)? {
+            if offer.forward_credential && offer.terms.max_uses.is_some() && !Self::sells_paid_upload(&offer) {
                 return Err(Invalid::Uncounted(service.name.clone()));
             }
             let config = ServiceConfig { offer, upstream: self.upstream_config(service, files)? };
@@ -56,15 +57,11 @@ impl Settings {
         Ok(services)
     }
 
-    /// What the media server's tokens are checked against: the terms of the first service that sells its paid uploads.
-    pub fn media_terms(&self) -> Result<ServiceTerms, Invalid> {
-        for service in &self.services {
-            let offer = self.offer(service)?;
-            if offer.forward_credential && self.sells_paid_upload(service, &offer)? {
-                return Ok(offer.terms);
-            }
-        }
-        Err(Invalid::NoPaidUpload)
+    /// What the media server's tokens are checked against: the terms of all services that sell its paid uploads.
+    pub fn media_terms(&self) -> Result<MediaTerms, Invalid> {
+        let offers = self.services.iter().map(|service| self.offer(service)).collect::<Result<Vec<_>, _>>()?;
+        let sells = offers.into_iter().filter(|offer| offer.forward_credential && Self::sells_paid_upload(offer));
+        MediaTerms::new(sells.map(|offer| offer.terms)).ok_or(Invalid::NoPaidUpload)
     }
 
     /// How long an invoice can be paid.
@@ -75,20 +72,20 @@ impl Settings {
     /// Whether a service shows credentials to its upstream, which only the media server is to see.
     pub(super) fn forwards_credential(&self, service: &ServiceSettings) -> bool {
         let names_paid_upload = || {
-            let path = rewrite(service).ok().flatten().and_then(|rewrite| rewrite.undo(PAID_UPLOAD.1));
-            let path = path.as_deref().unwrap_or(PAID_UPLOAD.1);
-            service.protect.iter().flatten().any(|one| one.strip_prefix("POST ").is_some_and(|one| one.trim() == path))
+            let path = rewrite(service).ok().and_then(|rewrite| path_before(rewrite.as_ref(), PAID_UPLOAD.1));
+            let is_path = |one: &str| path.as_deref() == Some(one.trim());
+            service.protect.iter().flatten().any(|one| one.strip_prefix("POST ").is_some_and(is_path))
         };
         service.forward_credential.unwrap_or_else(|| service.upstream.is_none() || names_paid_upload())
     }
 
-    fn sells_paid_upload(&self, service: &ServiceSettings, offer: &Offer) -> Result<bool, Invalid> {
-        let rewrite = rewrite(service).map_err(|error| upstream_error(service, error))?;
+    fn sells_paid_upload(offer: &Offer) -> bool {
         let (method, path) = PAID_UPLOAD;
-        let before = rewrite.as_ref().and_then(|rewrite| rewrite.undo(path)).unwrap_or_else(|| path.to_owned());
+        let before = path_before(offer.scope.rewrite.as_ref(), path);
         // On whichever of its hosts.
         let scope = Scope { hosts: Vec::new(), ..offer.scope.clone() };
-        Ok(Offer { scope, ..offer.clone() }.sells(&method, "", &before))
+        let offer = Offer { scope, ..offer.clone() };
+        before.is_some_and(|before| offer.sells(&method, "", &before))
     }
 
     fn offer(&self, service: &ServiceSettings) -> Result<Offer, Invalid> {
@@ -115,7 +112,9 @@ impl Settings {
             hosts: parsed(service, &service.hosts)?,
             paths: parsed(service, &service.paths)?,
             methods: service.methods.iter().map(method).collect::<Result<_, _>>()?,
+            rewrite: rewrite(service).map_err(|error| upstream_error(service, error))?,
         };
+        let free_uploads = self.free_uploads(service, scope.rewrite.as_ref())?;
         let access = Access { rule, auth_only: parsed(service, &service.auth_only)? };
         let whose = |error| Invalid::InService { service: service.name.clone(), error };
         let rate_limits = service.rate_limits.iter().map(RateLimitSettings::rule).collect::<Result<_, _>>();
@@ -129,21 +128,22 @@ impl Settings {
             forward_credential: self.forwards_credential(service),
             dry_run: service.dry_run,
             rate_limits: rate_limits.map_err(whose)?,
-            free_uploads: self.free_uploads(service)?,
+            free_uploads,
             freebies: freebies.transpose()?,
         })
     }
 
     /// The uploads that the media server takes for nothing, as clients of `service` name them.
-    fn free_uploads(&self, service: &ServiceSettings) -> Result<Vec<RequestPattern>, Invalid> {
+    fn free_uploads(
+        &self,
+        service: &ServiceSettings,
+        rewrite: Option<&Rewrite>,
+    ) -> Result<Vec<RequestPattern>, Invalid> {
         if !self.forwards_credential(service) && service.upstream.is_some() {
             return Ok(Vec::new());
         }
-        let rewrite = rewrite(service).map_err(|error| upstream_error(service, error))?;
-        let before =
-            |path: &str| rewrite.as_ref().and_then(|rewrite| rewrite.undo(path)).unwrap_or_else(|| path.into());
-        let paths = FREE_UPLOADS.map(|path| format!("POST {}", before(path)));
-        parsed(service, &paths)
+        let before = FREE_UPLOADS.iter().filter_map(|path| path_before(rewrite, path));
+        parsed(service, &before.map(|path| format!("POST {path}")).collect::<Vec<_>>())
     }
 
     fn upstream_config(&self, service: &ServiceSettings, files: Files) -> Result<UpstreamConfig, Invalid> {
@@ -152,7 +152,6 @@ impl Settings {
         let mut upstream = UpstreamConfig::new(&addresses).map_err(wrong)?;
         upstream.server_name.clone_from(&service.upstream_sni);
         upstream.host = service.upstream_host.parse().map_err(wrong)?;
-        upstream.rewrite = rewrite(service).map_err(wrong)?;
         upstream.health_check = health_check(service, upstream.health_check).map_err(wrong)?;
         if let Some(path) = &service.upstream_ca {
             if upstream.protocol != Protocol::Tls {
@@ -191,6 +190,11 @@ fn upstream_error(service: &ServiceSettings, error: UpstreamError) -> Invalid {
 
 fn rewrite(service: &ServiceSettings) -> Result<Option<Rewrite>, UpstreamError> {
     service.rewrite.as_ref().map(|rewrite| Rewrite::new(&rewrite.from, &rewrite.to)).transpose()
+}
+
+/// The path by which clients name what a server knows as `path`; none: they cannot.
+fn path_before(rewrite: Option<&Rewrite>, path: &str) -> Option<String> {
+    rewrite.map_or_else(|| Some(path.to_owned()), |rewrite| rewrite.undo(path))
 }
 
 fn health_check(service: &ServiceSettings, unsaid: Option<HealthCheck>) -> Result<Option<HealthCheck>, UpstreamError> {

@@ -20,7 +20,10 @@ pub use self::{
     macaroon::{MAX_MACAROON_LEN, Macaroon, MacaroonError},
     payment::{NotHex32, PaymentHash, Preimage},
     terms::{ServiceTerms, UnknownCaveats},
-    verify::{Counter, LAPSED_HEADER, Lapsed, Permit, Refused, Token, verify, verify_with_root_key},
+    verify::{
+        Counter, LAPSED_HEADER, Lapsed, Permit, Refused, TOO_SMALL, Token, covered_services, verify,
+        verify_with_root_key,
+    },
 };
 use crate::{keys::MasterKeys, network::Network};
 

@@ -65,9 +65,12 @@ impl Refused {
     }
 }
 
-/// In which header the media server tells the gateway that a token has lapsed, by [`Lapsed::code`]: the gateway makes a
-/// challenge of it.
+/// In which header the media server tells the gateway that a token has lapsed, by [`Lapsed::code`], or that it is
+/// [`TOO_SMALL`]: the gateway makes a challenge of it, where another token would help.
 pub const LAPSED_HEADER: HeaderName = HeaderName::from_static("sluice-payment-required");
+
+/// The machine code of a token that is for smaller uploads than this.
+pub const TOO_SMALL: &str = "too_small";
 
 /// Why a genuine token buys nothing more. Paying for another one helps: 402.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -159,6 +162,13 @@ pub fn verify_with_root_key(
         reading.read(text, &identifier)?;
     }
     Ok(reading.finish(identifier))
+}
+
+/// The services that a token covers now, by name, whoever made it: those of its last `services`.
+pub fn covered_services(macaroon: &Macaroon) -> impl Iterator<Item = &str> {
+    let services = macaroon.caveats().filter_map(Caveat::parse).filter(|caveat| caveat.condition == caveat::SERVICES);
+    let last = services.last().and_then(|caveat| service_list(caveat.value));
+    last.unwrap_or_default().into_iter().map(|(name, _)| name)
 }
 
 impl Token {

@@ -148,6 +148,14 @@ pub enum ConfigError {
         /// The key in the file.
         key: &'static str,
     },
+    /// A path that its server cannot be asked for.
+    #[error("service `{service}`: `{path}` does not begin as rewrite.from does, so no request of this service has it")]
+    NotRewritten {
+        /// The service.
+        service: String,
+        /// As configured.
+        path: String,
+    },
     /// Nothing is sold.
     #[error("service `{0}`: protect is empty, so nothing would be sold; if that is meant, say price_sat = 0")]
     NothingProtected(String),
@@ -249,6 +257,9 @@ impl Offer {
                 return Err(ConfigError::Zero { service: service(), key });
             }
         }
+        if let Some(path) = self.not_rewritten() {
+            return Err(ConfigError::NotRewritten { service: service(), path });
+        }
         let is_protected = !self.access.auth_only.is_empty()
             || match &self.access.rule {
                 Rule::Protect(protected) => !protected.is_empty(),
@@ -258,6 +269,14 @@ impl Offer {
             return Err(ConfigError::NothingProtected(service()));
         }
         self.price.check(&terms.name, terms.max_upload_mb)
+    }
+
+    /// A path that is named, of which there is none where paths are rewritten.
+    fn not_rewritten(&self) -> Option<String> {
+        let rewrite = self.scope.rewrite.as_ref()?;
+        let (Rule::Protect(requests) | Rule::Free(requests)) = &self.access.rule;
+        let requests = requests.iter().chain(&self.access.auth_only).map(|request| &request.path);
+        requests.chain(&self.scope.paths).find(|path| !path.has_any_of(rewrite)).map(ToString::to_string)
     }
 }
 
@@ -301,6 +320,7 @@ mod tests {
             (checked(|o| o.terms.max_uses = Some(0)), "reuse"),
             (checked(|o| o.terms.max_upload_mb = 0), "max_upload_mb"),
             (checked(|o| o.access = Access::protect(Vec::new())), "protect is empty"),
+            (checked(|o| o.scope.rewrite = Some(Rewrite::new("/api", "/").unwrap())), "`/largefile` does not begin"),
             (checked(|o| o.price = Price::Steps(Vec::new())), "service `media`: price: "),
             (check_offers([&offer(), &offer()], Duration::from_secs(60)), "two of this name"),
             (check_offers([], Duration::from_secs(60)), "no [[service]]"),
@@ -314,6 +334,11 @@ mod tests {
             checked(|o| o.terms.constraints = vec![("region".into(), "eu".into())]),
             checked(|o| (o.access, o.price) = (Access::protect(Vec::new()), Price::Flat(0))),
             checked(|o| o.access.rule = Rule::Free(Vec::new())),
+            checked(|o| o.scope.rewrite = Some(Rewrite::new("/", "/v1").unwrap())),
+            checked(|o| {
+                o.scope.rewrite = Some(Rewrite::new("/largefile", "/v1").unwrap());
+                o.scope.paths = vec!["/large*".parse().unwrap(), "/largefile/*".parse().unwrap()];
+            }),
         ] {
             assert_eq!(outcome, Ok(()));
         }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use http::Method;
 
-use super::ConfigError;
+use super::{ConfigError, Rewrite};
 use crate::path;
 
 /// Which requests are a service's.
@@ -16,6 +16,10 @@ pub struct Scope {
     pub paths: Vec<PathPattern>,
     /// The methods; empty: any. `GET` stands for `HEAD`, too.
     pub methods: Vec<Method>,
+    /// What all of its paths begin with, and what the server behind sees in the place of it; none: they begin as they like,
+    /// and it sees them as they are. Another path is not the service's: it would reach the server under the name of one that
+    /// costs.
+    pub rewrite: Option<Rewrite>,
 }
 
 /// A host without its port, written `example.com`, or all hosts below one, written `*.example.com`.
@@ -83,6 +87,7 @@ impl Scope {
         none_or(self.methods.is_empty(), self.methods.iter().any(|one| stands_for(one, method)))
             && none_or(self.hosts.is_empty(), self.hosts.iter().any(|one| one.covers(host)))
             && none_or(self.paths.is_empty(), self.paths.iter().any(|one| one.covers(path)))
+            && self.rewrite.as_ref().is_none_or(|rewrite| rewrite.apply(path).is_some())
     }
 }
 
@@ -129,6 +134,14 @@ impl PathPattern {
     /// Whether a normalised path is this one.
     fn is(&self, path: &str) -> bool {
         matches!(self, Self::Exact(exact) if exact == path)
+    }
+
+    /// Whether any of these begins with what `rewrite` takes the place of.
+    pub(super) fn has_any_of(&self, rewrite: &Rewrite) -> bool {
+        match self {
+            Self::Exact(path) => rewrite.apply(path).is_some(),
+            Self::Prefix(prefix) => rewrite.apply(prefix).is_some() || rewrite.from().starts_with(prefix.as_str()),
+        }
     }
 
     /// Whether a normalised path is one of these.
@@ -248,6 +261,7 @@ mod tests {
             hosts: all(&["Example.com", "*.api.example.com", "[::1]"]),
             paths: all(&["/exact", "/v1/*", "/pre*"]),
             methods: vec![Method::GET, Method::POST],
+            rewrite: None,
         };
         for (method, host, path, covered) in [
             ("GET", "example.com", "/exact", true),
@@ -270,6 +284,21 @@ mod tests {
             assert_eq!(scope.covers(&method, host, path), covered, "{method} {host} {path}");
         }
         assert!(Scope::default().covers(&Method::DELETE, "", "/"));
+    }
+
+    #[test]
+    fn what_is_rewritten_begins_as_it_is_said() {
+        let scope = |from| Scope { rewrite: Some(Rewrite::new(from, "/").unwrap()), ..Scope::default() };
+        for (from, path, covered) in [
+            ("/api", "/api", true),
+            ("/api", "/api/work", true),
+            ("/api", "/work", false),
+            ("/api", "/apis", false),
+            ("/api", "/", false),
+            ("/", "/work", true),
+        ] {
+            assert_eq!(scope(from).covers(&Method::POST, "", path), covered, "{from} {path}");
+        }
     }
 
     #[test]

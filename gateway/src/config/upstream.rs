@@ -22,8 +22,6 @@ pub struct UpstreamConfig {
     pub server_name: Option<String>,
     /// Which `Host` they see.
     pub host: HostPolicy,
-    /// What is put in the place of the begin of a path.
-    pub rewrite: Option<Rewrite>,
     /// Headers that they see, in the place of the client's of the same names. Secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How it is found out which of them serve; none: all are taken to.
@@ -137,7 +135,6 @@ impl UpstreamConfig {
             trusted: Vec::new(),
             server_name: None,
             host: HostPolicy::Client,
-            rewrite: None,
             headers: Vec::new(),
             health_check,
         })
@@ -264,12 +261,17 @@ impl Rewrite {
         Ok(Self { from: without_slash(from), to: without_slash(to) })
     }
 
-    /// The path that a server sees; none: the same.
+    /// What the path begins with, without a `/` at its end.
+    pub(super) fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// The path that a server sees; none: it does not begin so.
     pub fn apply(&self, path: &str) -> Option<String> {
         Self::replace(path, &self.from, &self.to)
     }
 
-    /// The path of which a server sees `path`; none: the same, or there is none.
+    /// The path of which a server sees `path`; none: there is none.
     pub fn undo(&self, path: &str) -> Option<String> {
         Self::replace(path, &self.to, &self.from)
     }

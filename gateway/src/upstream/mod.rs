@@ -20,7 +20,7 @@ use pingora::{
 use tokio::{net::lookup_host, time::timeout};
 
 use self::balance::Balancer;
-use crate::config::{HostPolicy, Protocol, UpstreamAddress, UpstreamConfig};
+use crate::config::{HostPolicy, Protocol, Rewrite, UpstreamAddress, UpstreamConfig};
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,10 +100,10 @@ impl Upstream {
         peer
     }
 
-    /// Makes a request what `candidate` sees.
-    pub fn adapt(&self, request: &mut RequestHeader, candidate: Candidate) -> Result<()> {
+    /// Makes a request what `candidate` sees, with its path rewritten.
+    pub fn adapt(&self, request: &mut RequestHeader, candidate: Candidate, rewrite: Option<&Rewrite>) -> Result<()> {
         let config = &self.peers.config;
-        let path = config.rewrite.as_ref().and_then(|rewrite| rewrite.apply(request.uri.path()));
+        let path = rewrite.and_then(|rewrite| rewrite.apply(request.uri.path()));
         if let Some(path) = path {
             let target = request.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
             request.set_uri(target.parse::<Uri>().or_err(InternalError, "a rewritten path")?);
@@ -172,13 +172,11 @@ mod tests {
     use sluice_common::secret::Secret;
 
     use super::*;
-    use crate::config::Rewrite;
 
     #[tokio::test]
     async fn a_request_becomes_what_the_server_is_to_see() {
         let mut config = UpstreamConfig::new(&["127.0.0.1:1", "127.0.0.1:2"]).unwrap();
         config.host = HostPolicy::Upstream;
-        config.rewrite = Some(Rewrite::new("/api", "/v2").unwrap());
         config.set_header("X-Api-Key", &Secret::new("hunter2".to_owned())).unwrap();
         let upstream = Upstream::start(config, 0).await.unwrap();
         let second = Candidate { address: "127.0.0.1:2".parse().unwrap(), of: 1 };
@@ -186,7 +184,8 @@ mod tests {
         request.append_header("host", "client.example").unwrap();
         request.append_header("x-api-key", "the client's").unwrap();
         request.append_header("x-api-key", "another").unwrap();
-        upstream.adapt(&mut request, second).unwrap();
+        let rewrite = Rewrite::new("/api", "/v2").unwrap();
+        upstream.adapt(&mut request, second, Some(&rewrite)).unwrap();
         assert_eq!(request.raw_path(), b"/v2/x?y=/api/z");
         let all: Vec<_> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();

@@ -186,11 +186,11 @@ async fn services_are_told_apart_by_host_path_and_method_and_each_has_its_tokens
 async fn a_server_sees_the_path_the_host_and_the_headers_that_are_configured() {
     let server = Behind::start().await;
     let mut config = UpstreamConfig::new(&[server.address.to_string()]).unwrap();
-    config.rewrite = Some(Rewrite::new("/api", "/").unwrap());
     config.host = HostPolicy::Fixed("internal.example".parse().unwrap());
     config.set_header("x-api-key", &Secret::new("secret".to_owned())).unwrap();
     let world = World::with(|service| {
         service.upstream = config;
+        service.offer.scope.rewrite = Some(Rewrite::new("/api", "/").unwrap());
         service.offer.access = Access {
             auth_only: vec!["GET /api/live".parse().unwrap()],
             ..Access::protect(vec!["POST /api/paid".parse().unwrap()])
@@ -210,6 +210,13 @@ async fn a_server_sees_the_path_the_host_and_the_headers_that_are_configured() {
     assert_eq!(world.send(with(Request::new("GET", "/api/live"), &credential)).await.status, 200);
     let reply = world.send(with(Request::new("GET", "/api/live?answer=expired"), &credential)).await;
     assert_eq!((reply.status, reply.json()["code"].as_str()), (401, Some("expired")), "nor is it sold one then");
+
+    // What costs has one name: that by which the server knows it is nobody's.
+    for path in ["/paid", "/live", "/apis/paid"] {
+        let reply = world.send(Request::post(path, b"x")).await;
+        assert_eq!((reply.status, reply.json()["code"].as_str()), (404, Some("no_such_service")), "{path}");
+    }
+    assert!(server.seen().iter().all(|seen| seen.target != "/apis/paid"));
     world.gateway.stop().await;
 }
 

@@ -49,7 +49,7 @@ fn services_say_what_is_theirs_and_what_of_it_costs() {
     );
     let check = HealthCheck { path: Some("/healthz".into()), every: Duration::from_secs(9) };
     assert_eq!(upstream.health_check, Some(check));
-    assert_eq!(upstream.rewrite.as_ref().unwrap().apply("/v1/a").as_deref(), Some("/a"));
+    assert_eq!(service.offer.scope.rewrite.as_ref().unwrap().apply("/v1/a").as_deref(), Some("/a"));
 
     let effective = settings.effective();
     let again: Settings = toml::from_str(&toml::to_string(&effective).unwrap()).unwrap();
@@ -73,14 +73,20 @@ fn credentials_are_shown_to_the_media_server_alone_unless_it_is_said() {
 }
 
 #[test]
-fn the_media_server_takes_the_tokens_of_the_service_that_sells_its_uploads() {
+fn the_media_server_takes_the_tokens_of_all_services_that_sell_its_uploads() {
     let api = "[[service]]\nname = \"api\"\nfree = []\nprice_sat = 1\nhosts = [\"api.example\"]\nupstream = \"b:1\"\n";
     let media = service(
         "protect = [\"POST /m/largefile\"]\nrewrite = { from = \"/m\", to = \"/\" }\nprice = { per_mib_sat = 2 }",
     );
     let settings = load_file(&format!("{api}{media}")).unwrap();
-    let terms = settings.media_terms().unwrap();
-    assert_eq!((terms.name.as_str(), terms.form_allowance_bytes), ("a", 32_768));
+    let terms = |settings: &Settings| {
+        let terms = settings.media_terms().unwrap();
+        terms.all().map(|terms| (terms.name.clone(), terms.form_allowance_bytes)).collect::<Vec<_>>()
+    };
+    assert_eq!(terms(&settings), [("a".to_owned(), 32_768)]);
+    let other = "[[service]]\nname = \"b\"\nhosts = [\"b.example\"]\nprotect = [\"POST /largefile\"]\nprice_sat = 1\n";
+    let settings = load_file(&format!("{api}{other}{media}")).unwrap();
+    assert_eq!(terms(&settings), [("b".to_owned(), 0), ("a".to_owned(), 32_768)]);
     assert!(load_gateway(api, &[]).is_ok(), "a gateway alone needs no media server");
     assert!(load_file(api).is_err());
 }
@@ -176,7 +182,7 @@ fn the_services_that_operators_are_shown_work() {
     let (text, _) = section.split_once("```toml\n").unwrap().1.split_once("```").unwrap();
     let settings = load_file(text).unwrap();
     assert_eq!(settings.services.len(), 3);
-    assert_eq!(settings.media_terms().unwrap().name, "media");
+    assert!(settings.media_terms().unwrap().all().map(|terms| &terms.name).eq(["media"]));
 }
 
 #[test]
