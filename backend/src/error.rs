@@ -6,7 +6,7 @@ use http::{
     header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER},
 };
 use sluice_common::{
-    l402::{CredentialError, LAPSED_HEADER, Lapsed, Refused},
+    l402::{CredentialError, LAPSED_HEADER, Lapsed, Refused, TOO_SMALL},
     limits::body_too_large,
     media_token::MediaTokenError,
     problem::{self, Problem},
@@ -289,6 +289,8 @@ impl ApiError {
             Self::Upload(UploadError::TooManyRetries { wait }) => {
                 Some((RETRY_AFTER, HeaderValue::from(wait.whole_seconds().max(1) + 1)))
             }
+            // The others that are 413 no payment would mend.
+            Self::Upload(UploadError::TooLarge { .. }) => Some((LAPSED_HEADER, HeaderValue::from_static(TOO_SMALL))),
             Self::Blocked(blocked) => Some((LAPSED_HEADER, HeaderValue::from_static(blocked.code()))),
             Self::Picture(PictureError::Busy) | Self::Podcast(PodcastError::Busy) => {
                 Some((RETRY_AFTER, RETRY_AFTER_SECS.into()))

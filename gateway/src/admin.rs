@@ -78,7 +78,9 @@ async fn healthz(State(admin): State<Admin>) -> Response {
         };
         return Json(health).into_response();
     }
-    respond(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready").detail("not every part has started yet"))
+    respond(
+        &Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready").detail("not every part runs: it starts or stops"),
+    )
 }
 
 #[derive(Serialize)]

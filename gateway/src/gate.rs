@@ -21,7 +21,7 @@ use pingora::{
 };
 use sluice_common::{
     clock::unix_now,
-    l402::{LAPSED_HEADER, Lapsed},
+    l402::{LAPSED_HEADER, Lapsed, TOO_SMALL},
     limits::{BYTES_PER_MB, drain_bytes},
     permit::{PERMIT_HEADER, PermittedRequest},
     problem::Problem,
@@ -312,7 +312,8 @@ impl Gate {
 
     /// Says what went wrong to who is still there to hear it.
     pub async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> FailToProxy {
-        visit.record.failed(*error.esource() == Downstream);
+        // Too slow is as good as gone.
+        visit.record.failed(*error.esource() == Downstream || *error.etype() == HTTPStatus(408));
         if let Some(held) = &mut visit.held {
             held.failed().await;
         }
@@ -375,10 +376,12 @@ impl Gate {
     }
 
     /// What a client is answered in the place of what the server behind says.
-    async fn instead(&self, session: &Session, response: &ResponseHeader, visit: &Visit) -> Option<Answer> {
+    async fn instead(&self, session: &Session, response: &ResponseHeader, visit: &mut Visit) -> Option<Answer> {
         let forward = visit.forward.as_ref().filter(|forward| forward.permit.is_some())?;
         let asked = asked(session.req_header());
-        let lapsed = response.headers.get(LAPSED_HEADER).and_then(|value| Lapsed::from_code(value.to_str().ok()?));
+        let said = response.headers.get(LAPSED_HEADER).and_then(|value| value.to_str().ok());
+        let lapsed = said.and_then(Lapsed::from_code);
+        visit.record.lapsed = lapsed;
         if self.paywall.offer(forward.service).dry_run {
             // What the server behind refuses stays refused, but nobody is asked for money.
             lapsed
@@ -389,12 +392,8 @@ impl Gate {
         let decision = match lapsed.map(Reason::Lapsed) {
             Some(reason) if !forward.is_sold => return Some(reason.unsold_problem().into()),
             Some(reason) => self.paywall.sell(forward.service, reason, &asked),
-            // Who knows the token has measured the file by it.
-            None if response.status == StatusCode::PAYLOAD_TOO_LARGE
-                && self.paywall.offer(forward.service).forward_credential =>
-            {
-                self.paywall.sell_larger(forward, &asked)?
-            }
+            // It has measured the file by the token.
+            None if said == Some(TOO_SMALL) => self.paywall.sell_larger(forward, &asked)?,
             None => return None,
         };
         match decision {

@@ -75,17 +75,13 @@ label! {
 }
 
 label! {
-    /// What became of a body that was sent with a token.
+    /// What became of a body that was sent with a token, or refused without one.
     UploadEnd {
         /// The server behind took it (2xx).
         Committed = "committed",
         /// The server behind failed (5xx), or gave no answer: nothing was stored.
         GivenBack = "given_back",
-        /// Refused: the token buys nothing more.
-        UsedUp = "used_up",
-        /// Refused: it is larger than was paid for.
-        TooLarge = "too_large",
-        /// Refused by the server behind for another reason (4xx).
+        /// Refused, here or by the server behind (4xx).
         Refused = "refused",
         /// Its client left.
         CutOff = "cut_off",
@@ -174,6 +170,8 @@ struct ServiceLabels {
 struct UploadLabels {
     service: String,
     outcome: UploadEnd,
+    /// Of a refusal; else empty.
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -245,7 +243,8 @@ impl Default for Metrics {
         of.register("payments", "Payments that this gateway saw settled", metrics.payments.clone());
         of.register("paid_sat", "What those payments came to, in satoshi", metrics.paid_sat.clone());
         of.register("sold_bytes", "Bytes of committed bodies that were paid for", metrics.sold_bytes.clone());
-        of.register("uploads", "Bodies that were sent with a token, by what became of them", metrics.uploads.clone());
+        let help = "Bodies that were sent with a token, or refused, by what became of them";
+        of.register("uploads", help, metrics.uploads.clone());
         let help = "How long it took to decide on a request with a good token";
         of.register_with_unit("check", help, Unit::Seconds, metrics.checks.clone());
         of.register("node_up", "Whether the Lightning node was well when last looked at", metrics.node_up.clone());
@@ -274,12 +273,12 @@ impl Metrics {
         self.paid_sat.get_or_create(&labels).inc_by(amount_msat / 1_000);
     }
 
-    /// A body of `bytes` that was sent with a token ended so.
-    pub fn upload(&self, service: &str, outcome: UploadEnd, bytes: u64) {
+    /// A body of which `bytes` came ended so; `reason` is one of a closed set.
+    pub fn upload(&self, service: &str, outcome: UploadEnd, reason: &'static str, bytes: u64) {
         if outcome == UploadEnd::Committed {
             self.sold_bytes.get_or_create(&ServiceLabels { service: service.to_owned() }).inc_by(bytes);
         }
-        self.uploads.get_or_create(&UploadLabels { service: service.to_owned(), outcome }).inc();
+        self.uploads.get_or_create(&UploadLabels { service: service.to_owned(), outcome, reason }).inc();
     }
 
     /// It took so long to decide on a request with a good token.
@@ -323,8 +322,8 @@ mod tests {
         metrics.request(None, Outcome::Refused, 404);
         metrics.challenge("media", Reason::Missing);
         metrics.payment("media", 100_999);
-        metrics.upload("media", UploadEnd::Committed, 5);
-        metrics.upload("media", UploadEnd::CutOff, 7);
+        metrics.upload("media", UploadEnd::Committed, "", 5);
+        metrics.upload("media", UploadEnd::Refused, "used_up", 7);
         metrics.check(Duration::from_micros(3));
         metrics.node(true);
         metrics.limit(invoice_limits::Limit::Client.into());
@@ -336,8 +335,8 @@ mod tests {
             r#"sluice_gateway_payments_total{service="media"} 1"#,
             r#"sluice_gateway_paid_sat_total{service="media"} 100"#,
             r#"sluice_gateway_sold_bytes_total{service="media"} 5"#,
-            r#"sluice_gateway_uploads_total{service="media",outcome="committed"} 1"#,
-            r#"sluice_gateway_uploads_total{service="media",outcome="cut_off"} 1"#,
+            r#"sluice_gateway_uploads_total{service="media",outcome="committed",reason=""} 1"#,
+            r#"sluice_gateway_uploads_total{service="media",outcome="refused",reason="used_up"} 1"#,
             r#"sluice_gateway_check_seconds_bucket{le="0.000002"} 0"#,
             r#"sluice_gateway_check_seconds_bucket{le="0.000004"} 1"#,
             "sluice_gateway_node_up 1",

@@ -1,10 +1,15 @@
 //! What became of a request: for the log and the counters.
 
+use sluice_common::l402::Lapsed;
+
 use crate::{
     answer::Answer,
     ledger::Bought,
     metrics::{Metrics, Outcome, UploadEnd},
 };
+
+/// The machine code of what is larger than may come.
+const TOO_LARGE: &str = "too_large";
 
 /// What became of a request so far.
 #[derive(Debug, Default)]
@@ -17,6 +22,10 @@ pub struct Record {
     pub code: Option<&'static str>,
     /// What the server behind answered; 0: nothing.
     pub(crate) status_behind: u16,
+    /// What it said of the token.
+    pub(crate) lapsed: Option<Lapsed>,
+    /// Whether it has a body that some service may store.
+    pub(crate) is_upload: bool,
     is_cut_off: bool,
 }
 
@@ -39,29 +48,53 @@ impl Record {
         // Pingora answers what is no HTTP itself.
         let outcome = self.outcome.unwrap_or(Outcome::Failed);
         metrics.request(self.service.as_deref(), outcome, status);
-        if let Some(service) = self.service.as_deref().filter(|_| is_paid && body_bytes > 0) {
-            metrics.upload(service, self.upload_end(), body_bytes);
+        let is_counted = (is_paid && body_bytes > 0) || self.is_refused_upload();
+        if let Some(service) = self.service.as_deref().filter(|_| is_counted) {
+            let (end, reason) = self.upload_end();
+            metrics.upload(service, end, reason, body_bytes);
         }
     }
 
     /// What its payment bought with it, whose body had so many bytes.
     pub(crate) fn bought(&self, body_bytes: u64) -> Bought {
         match self.upload_end() {
-            UploadEnd::Committed => Bought { uses: 1, bytes: body_bytes, ..Bought::default() },
-            UploadEnd::UsedUp | UploadEnd::TooLarge | UploadEnd::Refused => Bought { refused: 1, ..Bought::default() },
-            UploadEnd::CutOff | UploadEnd::GivenBack => Bought { given_back: 1, ..Bought::default() },
+            (UploadEnd::Committed, _) => Bought { uses: 1, bytes: body_bytes, ..Bought::default() },
+            (UploadEnd::Refused, _) => Bought { refused: 1, ..Bought::default() },
+            (UploadEnd::CutOff | UploadEnd::GivenBack, _) => Bought { given_back: 1, ..Bought::default() },
         }
     }
 
-    fn upload_end(&self) -> UploadEnd {
+    /// Whether it was answered before its body went anywhere, and not asked for payment.
+    fn is_refused_upload(&self) -> bool {
+        self.is_upload && self.status_behind == 0 && self.outcome == Some(Outcome::Refused)
+    }
+
+    /// How it ended as an upload, and why it was refused if it was.
+    fn upload_end(&self) -> (UploadEnd, &'static str) {
         match (self.status_behind, self.code) {
-            (101 | 200..=299, _) => UploadEnd::Committed,
-            (402, _) => UploadEnd::UsedUp,
-            (413, _) | (_, Some("too_large")) => UploadEnd::TooLarge,
-            (400..=499, _) => UploadEnd::Refused,
-            _ if self.is_cut_off => UploadEnd::CutOff,
-            _ => UploadEnd::GivenBack,
+            (101 | 200..=299, _) => (UploadEnd::Committed, ""),
+            (status @ 400..=499, _) => (UploadEnd::Refused, self.lapsed.map_or_else(|| reason(status), Lapsed::code)),
+            (_, Some(code)) if code == TOO_LARGE || self.is_refused_upload() => (UploadEnd::Refused, code),
+            _ if self.is_cut_off => (UploadEnd::CutOff, ""),
+            _ => (UploadEnd::GivenBack, ""),
         }
+    }
+}
+
+/// Why a server behind refused an upload, by its status.
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "bad_request",
+        401 => "unauthorized",
+        402 => "payment_required",
+        403 => "forbidden",
+        404 => "not_found",
+        409 => "conflict",
+        413 => TOO_LARGE,
+        415 => "unsupported_media_type",
+        422 => "unprocessable_content",
+        429 => "too_many_requests",
+        _ => "other",
     }
 }
 
@@ -75,17 +108,23 @@ mod tests {
             Record { status_behind, code, is_cut_off, ..Record::default() }.upload_end()
         };
         for (said, meant) in [
-            (end(200, None, true), UploadEnd::Committed),
-            (end(402, Some("payment_required"), false), UploadEnd::UsedUp),
-            (end(413, Some("payment_required"), false), UploadEnd::TooLarge),
-            (end(0, Some("too_large"), false), UploadEnd::TooLarge),
-            (end(400, None, false), UploadEnd::Refused),
-            (end(503, None, false), UploadEnd::GivenBack),
-            (end(0, Some("upstream_unavailable"), false), UploadEnd::GivenBack),
-            (end(0, Some("request_timeout"), true), UploadEnd::CutOff),
-            (end(0, None, true), UploadEnd::CutOff),
+            (end(200, None, true), (UploadEnd::Committed, "")),
+            (end(402, Some("payment_required"), false), (UploadEnd::Refused, "payment_required")),
+            (end(413, Some("payment_required"), false), (UploadEnd::Refused, "too_large")),
+            (end(0, Some("too_large"), false), (UploadEnd::Refused, "too_large")),
+            (end(400, None, false), (UploadEnd::Refused, "bad_request")),
+            (end(418, None, false), (UploadEnd::Refused, "other")),
+            (end(503, None, false), (UploadEnd::GivenBack, "")),
+            (end(0, Some("upstream_unavailable"), false), (UploadEnd::GivenBack, "")),
+            (end(0, Some("request_timeout"), true), (UploadEnd::CutOff, "")),
+            (end(0, None, true), (UploadEnd::CutOff, "")),
         ] {
             assert_eq!(said, meant);
         }
+        let lapsed = Record { status_behind: 402, lapsed: Some(Lapsed::Expired), ..Record::default() };
+        assert_eq!(lapsed.upload_end(), (UploadEnd::Refused, "expired"));
+        let outcome = Some(Outcome::Refused);
+        let here = Record { outcome, is_upload: true, code: Some("revoked"), ..Record::default() };
+        assert_eq!(here.upload_end(), (UploadEnd::Refused, "revoked"));
     }
 }

@@ -48,6 +48,7 @@ impl Gate {
         let service = self.paywall.service(&asked);
         visit.record.service = service.map(|service| self.paywall.offer(service).terms.name.clone());
         let is_upload = service.is_some_and(|service| is_upload(self.offer(service), has_body, is_grpc));
+        visit.record.is_upload = is_upload;
         let decision = self.paywall.decide(service, &asked, now);
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
         let decision = match decision {

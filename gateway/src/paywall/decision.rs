@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use sluice_common::{
-    l402::{Lapsed, Permit},
+    l402::{Lapsed, Permit, TOO_SMALL},
     limits::{BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES},
     problem::Problem,
 };
@@ -121,7 +121,7 @@ impl Reason {
         match self {
             Self::Missing => "no_credential",
             Self::Lapsed(lapsed) => lapsed.code(),
-            Self::TooSmall => "too_small",
+            Self::TooSmall => TOO_SMALL,
         }
     }
 

@@ -50,11 +50,12 @@ async fn answer(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
     if let Some(code) = code {
         // As the media server does: the answer first, then the body is read on.
         tokio::spawn(read(body));
-        if code == "too_large" {
-            return (StatusCode::PAYLOAD_TOO_LARGE, "{\"code\":\"from behind\"}").into_response();
+        let body = "{\"code\":\"from behind\"}";
+        if let Ok(status) = code.parse::<u16>() {
+            return (StatusCode::from_u16(status).unwrap(), body).into_response();
         }
-        let headers = [("sluice-payment-required", code)];
-        return (StatusCode::PAYMENT_REQUIRED, headers, "{\"code\":\"from behind\"}").into_response();
+        let status = if code == "too_small" { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::PAYMENT_REQUIRED };
+        return (status, [("sluice-payment-required", code)], body).into_response();
     }
     match read(body).await {
         Some(body_bytes) => {

@@ -74,9 +74,10 @@ async fn what_is_paid_and_used_is_booked_once() {
     assert!(booked.first_used_at >= Some(booked.settled.unwrap().at));
     assert_eq!(world.send(with(Request::post("/largefile", &vec![1; 3 * MIB + 1]), &credential)).await.status, 413);
     assert_eq!(upload_to(&world, "/largefile?answer=used_up", &credential).await.status, 402);
-    let all = |payment: &Payment| payment.bought.uses + payment.bought.refused == 4;
+    assert_eq!(upload_to(&world, "/largefile?answer=503", &credential).await.status, 503);
+    let all = |payment: &Payment| payment.bought.uses + payment.bought.refused + payment.bought.given_back == 5;
     let booked = payment(&*world.ledger, all).await.bought;
-    assert_eq!((booked.uses, booked.bytes, booked.refused, booked.given_back), (3, 3, 1, 0));
+    assert_eq!((booked.uses, booked.bytes, booked.refused, booked.given_back), (3, 3, 1, 1));
     world.gateway.stop().await;
 }
 

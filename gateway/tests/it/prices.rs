@@ -88,10 +88,15 @@ async fn sizes_that_are_missing_wrong_or_too_large_are_said_before_the_body() {
 async fn what_the_media_server_measures_as_too_large_is_sold_more() {
     let world = by_size().await;
     let credential = world.pay(&world.send(Request::new("GET", "/largefile?size=1")).await).await;
-    let reply = world.send(with(form("/largefile?answer=too_large", 2 * MIB), &credential)).await;
+    let reply = world.send(with(form("/largefile?answer=too_small", 2 * MIB), &credential)).await;
     assert_eq!((priced(&reply), reply.json()["reason"].as_str()), ((14, 2), Some("too_small")));
-    let reply = world.send(with(form("/largefile?answer=too_large", MIB), &credential)).await;
-    assert_eq!(reply.status, 413, "no larger one is needed for this");
+    for (target, size, why) in [
+        ("/largefile?answer=too_small", MIB, "no larger one is needed for this"),
+        ("/largefile?answer=413", 2 * MIB, "it is no matter of the token: perhaps its owner has too much"),
+    ] {
+        let reply = world.send(with(form(target, size), &credential)).await;
+        assert_eq!((reply.status, reply.all("www-authenticate").len()), (413, 0), "{why}");
+    }
     world.gateway.stop().await;
 }
 
