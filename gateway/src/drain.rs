@@ -6,11 +6,11 @@ use http::header::EXPECT;
 use pingora::proxy::Session;
 use sluice_common::limits::{MAX_DRAIN_IDLE, MAX_DRAIN_IDLE_AFTER_EXPECT, MAX_DRAIN_TIME, MAX_DRAINS};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
-use crate::limits::{ClientNetwork, Slots};
+use crate::limits::{ClientNetwork, Slot, Slots};
 
 /// How many requests of one network of clients are read on at once: a quarter of all.
 const MAX_DRAINS_PER_CLIENT: u32 = 64;
@@ -40,8 +40,7 @@ impl Drains {
 
     /// Reads and discards the rest of the body of a request from `network`.
     pub async fn drain(&self, session: &mut Session, network: ClientNetwork) {
-        let Some(_turn) = self.of_networks.take(network, MAX_DRAINS_PER_CLIENT) else { return };
-        let Ok(_permit) = self.at_once.try_acquire() else { return };
+        let Some(_turn) = self.turn(network) else { return };
         let idle = if session.req_header().headers.contains_key(EXPECT) {
             MAX_DRAIN_IDLE_AFTER_EXPECT
         } else {
@@ -55,5 +54,30 @@ impl Drains {
                 Ok(Ok(None) | Err(_)) | Err(_) => return,
             }
         }
+    }
+
+    /// A place among those that are read on; none: there are enough.
+    fn turn(&self, network: ClientNetwork) -> Option<(Slot<ClientNetwork>, SemaphorePermit<'_>)> {
+        Some((self.of_networks.take(network, MAX_DRAINS_PER_CLIENT)?, self.at_once.try_acquire().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_are_read_on_at_once_in_all_and_for_each_network() {
+        let drains = Drains::new(1);
+        let mut turns = Vec::new();
+        let mut take = |network: u8| {
+            let before = turns.len();
+            turns.extend(std::iter::from_fn(|| drains.turn(ClientNetwork::of([10, 0, network, 1].into()))));
+            turns.len() - before
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(&mut take), [64, 64, 64, 64, 0]);
+        assert_eq!(turns.len(), MAX_DRAINS);
+        turns.pop();
+        assert!(drains.turn(ClientNetwork::of([10, 0, 4, 1].into())).is_some(), "there is room again");
     }
 }

@@ -150,7 +150,10 @@ impl ProxyHttp for Proxy {
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         let client = context.serving.gate.client(session);
         context.trace = Some(Trace::begin(session.req_header_mut(), client.is_trusted())?);
-        let elsewhere = if self.stopping.load(Ordering::Relaxed) {
+        let elsewhere = if context.serving.gate.limits().check(&client).is_err() {
+            // Who is not let in is told so, and nothing else.
+            None
+        } else if self.stopping.load(Ordering::Relaxed) {
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping").detail("The server is stopping.");
             Some(Answer::from(problem).retry_after(RETRY_AFTER))
         } else {

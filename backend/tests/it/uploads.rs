@@ -137,6 +137,16 @@ async fn nobody_has_more_than_the_quota() {
 }
 
 #[tokio::test]
+async fn no_upload_begins_that_would_take_what_stays_free() {
+    let server = Server::with(|config| config.min_free_disk_bytes = u64::MAX).await;
+    let answer = server.send(post("/file").bearer(&server.login(1)).form(&[], b"x")).await;
+    assert_problem(&answer, 507, "storage_unavailable");
+    assert!(server.stored_files().await.is_empty());
+    let server = server.reopened_with(|config| config.min_free_disk_bytes = 1).await;
+    assert_eq!(server.send(post("/file").bearer(&server.login(1)).form(&[], b"x")).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_can_never_fit_is_refused_from_its_declared_length() {
     let server = Server::with(|config| config.quota = Quota { max_bytes: Some(MB as u64), max_files: None }).await;
     let answer = server.send(post("/file").bearer(&server.login(1)).form(&[], &vec![3; 4 * MB])).await;

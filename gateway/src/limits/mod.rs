@@ -37,7 +37,7 @@ pub(crate) use self::{
     free_uploads::FreeUpload,
     pace::Pace,
     rates::{Asker, RateBuckets},
-    slots::Slots,
+    slots::{Slot, Slots},
     uploads::TokenUpload,
 };
 use crate::answer::Answer;

@@ -80,6 +80,24 @@ async fn who_is_blocked_is_answered_and_not_listened_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_blocked_is_not_sent_elsewhere_either() {
+    let world = World::configured(
+        |config| {
+            config.limits.proxies = loopback_is_a_proxy();
+            config.limits.blocklist = vec!["203.0.113.0/24".parse().unwrap()];
+            config.https_port = Some(443);
+        },
+        None,
+    )
+    .await;
+    for (address, status) in [("203.0.113.9", 403), ("198.51.100.1", 308)] {
+        let sent = Request::post("/largefile", &vec![1; MIB]).header("x-forwarded-for", address).withhold_body();
+        assert_eq!(world.send(sent).await.status, status, "{address}");
+    }
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_client_has_a_rate_and_each_token_one_of_its_own() {
     let world = World::configured(
         |config| {
