@@ -9,7 +9,7 @@ use sluice_gateway::{
     ledger::{LedgerDb, key_use},
 };
 
-use super::{Reread, RunError, Servers, gateway_config};
+use super::{Reread, RunError, Servers, plan::gateway_config};
 use crate::{
     config::{Parts, Settings},
     keys,
