@@ -44,17 +44,18 @@ impl Settings {
 
     fn services_with(&self, files: Files) -> Result<Vec<ServiceConfig>, Invalid> {
         let service = |service: &ServiceSettings| {
-            let offer = self.offer(service)?;
-            if offer.forward_credential && offer.terms.max_uses.is_some() && !Self::sells_paid_upload(&offer) {
-                return Err(Invalid::Uncounted(service.name.clone()));
-            }
-            let config = ServiceConfig { offer, upstream: self.upstream_config(service, files)? };
+            let config = ServiceConfig { offer: self.offer(service)?, upstream: self.upstream_config(service, files)? };
             config.check()?;
             Ok(config)
         };
         let services = self.services.iter().map(service).collect::<Result<Vec<_>, Invalid>>()?;
-        check_offers(services.iter().map(|service| &service.offer), self.invoice_expiry())?;
-        Ok(services)
+        let offers = || services.iter().map(|service| &service.offer);
+        check_offers(offers(), self.invoice_expiry())?;
+        let is_uncounted = |offer: &&Offer| {
+            offer.forward_credential && offer.terms.max_uses.is_some() && !Self::sells_paid_upload(offer)
+        };
+        let uncounted = offers().find(is_uncounted).map(|offer| Invalid::Uncounted(offer.terms.name.clone()));
+        uncounted.map_or(Ok(services), Err)
     }
 
     /// What the media server's tokens are checked against: the terms of all services that sell its paid uploads.

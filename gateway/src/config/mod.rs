@@ -149,7 +149,9 @@ pub enum ConfigError {
         key: &'static str,
     },
     /// A path that its server cannot be asked for.
-    #[error("service `{service}`: `{path}` does not begin as rewrite.from does, so no request of this service has it")]
+    #[error(
+        "service `{service}`: `{path}` does not begin as rewrite.from does (and `/`, where rewrite.to is `/`), so no request of this service has it"
+    )]
     NotRewritten {
         /// The service.
         service: String,
@@ -275,7 +277,8 @@ impl Offer {
     fn not_rewritten(&self) -> Option<String> {
         let rewrite = self.scope.rewrite.as_ref()?;
         let (Rule::Protect(requests) | Rule::Free(requests)) = &self.access.rule;
-        let requests = requests.iter().chain(&self.access.auth_only).map(|request| &request.path);
+        let limited = self.rate_limits.iter().filter_map(|rule| rule.requests.as_ref());
+        let requests = requests.iter().chain(&self.access.auth_only).chain(limited).map(|request| &request.path);
         requests.chain(&self.scope.paths).find(|path| !path.has_any_of(rewrite)).map(ToString::to_string)
     }
 }
@@ -286,7 +289,10 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::limits::{RateKey, RateLimit};
 
     fn offer() -> Offer {
         Offer {
@@ -300,6 +306,11 @@ mod tests {
             free_uploads: Vec::new(),
             freebies: None,
         }
+    }
+
+    fn rate(path: &str) -> RateRule {
+        let limit = RateLimit { per_minute: NonZeroU32::MIN, burst: NonZeroU32::MIN };
+        RateRule { requests: Some(path.parse().unwrap()), limit, key: RateKey::Client }
     }
 
     fn checked(change: impl FnOnce(&mut Offer)) -> Result<(), ConfigError> {
@@ -321,6 +332,17 @@ mod tests {
             (checked(|o| o.terms.max_upload_mb = 0), "max_upload_mb"),
             (checked(|o| o.access = Access::protect(Vec::new())), "protect is empty"),
             (checked(|o| o.scope.rewrite = Some(Rewrite::new("/api", "/").unwrap())), "`/largefile` does not begin"),
+            (
+                checked(|o| o.scope.rewrite = Some(Rewrite::new("/largefile", "/").unwrap())),
+                "`/largefile` does not begin",
+            ),
+            (
+                checked(|o| {
+                    o.scope.rewrite = Some(Rewrite::new("/largefile", "/v1").unwrap());
+                    o.rate_limits = vec![rate("/v1")];
+                }),
+                "`/v1` does not begin",
+            ),
             (checked(|o| o.price = Price::Steps(Vec::new())), "service `media`: price: "),
             (check_offers([&offer(), &offer()], Duration::from_secs(60)), "two of this name"),
             (check_offers([], Duration::from_secs(60)), "no [[service]]"),
@@ -337,6 +359,7 @@ mod tests {
             checked(|o| o.scope.rewrite = Some(Rewrite::new("/", "/v1").unwrap())),
             checked(|o| {
                 o.scope.rewrite = Some(Rewrite::new("/largefile", "/v1").unwrap());
+                o.rate_limits = vec![rate("/largefile/x")];
                 o.scope.paths = vec!["/large*".parse().unwrap(), "/largefile/*".parse().unwrap()];
             }),
         ] {

@@ -18,7 +18,7 @@ pub struct Scope {
     pub methods: Vec<Method>,
     /// What all of its paths begin with, and what the server behind sees in the place of it; none: they begin as they like,
     /// and it sees them as they are. Another path is not the service's: it would reach the server under the name of one that
-    /// costs.
+    /// costs. Whoever forwards the request rewrites it.
     pub rewrite: Option<Rewrite>,
 }
 
@@ -290,7 +290,8 @@ mod tests {
     fn what_is_rewritten_begins_as_it_is_said() {
         let scope = |from| Scope { rewrite: Some(Rewrite::new(from, "/").unwrap()), ..Scope::default() };
         for (from, path, covered) in [
-            ("/api", "/api", true),
+            ("/api", "/api", false),
+            ("/api", "/api/", true),
             ("/api", "/api/work", true),
             ("/api", "/work", false),
             ("/api", "/apis", false),

@@ -212,11 +212,11 @@ async fn a_server_sees_the_path_the_host_and_the_headers_that_are_configured() {
     assert_eq!((reply.status, reply.json()["code"].as_str()), (401, Some("expired")), "nor is it sold one then");
 
     // What costs has one name: that by which the server knows it is nobody's.
-    for path in ["/paid", "/live", "/apis/paid"] {
+    for path in ["/paid?around", "/live?around", "/apis/paid?around", "/api?around"] {
         let reply = world.send(Request::post(path, b"x")).await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (404, Some("no_such_service")), "{path}");
     }
-    assert!(server.seen().iter().all(|seen| seen.target != "/apis/paid"));
+    assert!(server.seen().iter().all(|seen| !seen.target.contains("around")));
     world.gateway.stop().await;
 }
 
