@@ -149,8 +149,13 @@ pub fn writer(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
 pub async fn token(app: &App, headers: &HeaderMap) -> Result<Option<Token>, ApiError> {
     let Some(credential) = Credential::from_headers(headers)? else { return Ok(None) };
     let accepted = app.accepted.load_full();
-    let terms = accepted.terms.of(credential.macaroon());
-    let token = l402::verify(&credential, &accepted.master_keys, app.network, terms)?;
+    let check = |terms| (l402::verify(&credential, &accepted.master_keys, app.network, terms), terms);
+    let mut checked: Vec<_> = accepted.terms.of(credential.macaroon()).into_iter().map(check).collect();
+    // Ours name one service. Of several that another program sold together, the first for which it is good.
+    let now = unix_now();
+    let good = checked.iter().position(|(token, _)| token.as_ref().is_ok_and(|token| token.permit(now).is_ok()));
+    let (token, terms) = checked.swap_remove(good.unwrap_or_default());
+    let token = token?;
     let is_retired = accepted.master_keys.is_retired(&token.token_id());
     app.ledger.take(&token, is_retired, &terms.name, app.network).await?;
     Ok(Some(token))

@@ -115,11 +115,12 @@ impl MediaTerms {
         Some(Self { first: terms.next()?, others: terms.collect() })
     }
 
-    /// What a token is checked against: the terms of the first service that it names. One that names none is not covered by
-    /// any.
-    pub fn of(&self, macaroon: &Macaroon) -> &ServiceTerms {
+    /// What a token is checked against: the terms of the services that it names, at least one. Where it names none of them,
+    /// those of the first, which do not cover it.
+    pub fn of(&self, macaroon: &Macaroon) -> Vec<&ServiceTerms> {
         let is_named = |terms: &&ServiceTerms| covered_services(macaroon).any(|name| name == terms.name);
-        self.all().find(is_named).unwrap_or(&self.first)
+        let named: Vec<_> = self.all().filter(is_named).collect();
+        if named.is_empty() { vec![&self.first] } else { named }
     }
 
     /// The largest upload that any of them sells, in bytes.

@@ -379,8 +379,10 @@ impl Gate {
     async fn instead(&self, session: &Session, response: &ResponseHeader, visit: &mut Visit) -> Option<Answer> {
         let forward = visit.forward.as_ref().filter(|forward| forward.permit.is_some())?;
         let asked = asked(session.req_header());
-        let said = response.headers.get(LAPSED_HEADER).and_then(|value| value.to_str().ok());
-        let lapsed = said.and_then(Lapsed::from_code);
+        // Only who is shown the token has something to say of it.
+        let knows_token = self.paywall.offer(forward.service).forward_credential;
+        let said = response.headers.get(LAPSED_HEADER).filter(|_| knows_token).and_then(|value| value.to_str().ok());
+        let lapsed = said.filter(|_| response.status == StatusCode::PAYMENT_REQUIRED).and_then(Lapsed::from_code);
         visit.record.lapsed = lapsed;
         if self.paywall.offer(forward.service).dry_run {
             // What the server behind refuses stays refused, but nobody is asked for money.
@@ -393,7 +395,9 @@ impl Gate {
             Some(reason) if !forward.is_sold => return Some(reason.unsold_problem().into()),
             Some(reason) => self.paywall.sell(forward.service, reason, &asked),
             // It has measured the file by the token.
-            None if said == Some(TOO_SMALL) => self.paywall.sell_larger(forward, &asked)?,
+            None if response.status == StatusCode::PAYLOAD_TOO_LARGE && said == Some(TOO_SMALL) => {
+                self.paywall.sell_larger(forward, &asked)?
+            }
             None => return None,
         };
         match decision {

@@ -26,6 +26,8 @@ pub struct Record {
     pub(crate) lapsed: Option<Lapsed>,
     /// Whether it has a body that some service may store.
     pub(crate) is_upload: bool,
+    /// Whether its answer says that the client is to blame.
+    is_clients_fault: bool,
     is_cut_off: bool,
 }
 
@@ -33,6 +35,7 @@ impl Record {
     /// It was answered by the gateway.
     pub(crate) fn answered(&mut self, answer: &Answer) {
         self.code = answer.code();
+        self.is_clients_fault = answer.status().is_client_error();
         let is_challenge = self.code == Some("payment_required");
         self.outcome = Some(if is_challenge { Outcome::Challenged } else { Outcome::Refused });
     }
@@ -66,7 +69,7 @@ impl Record {
 
     /// Whether it was answered before its body went anywhere, and not asked for payment.
     fn is_refused_upload(&self) -> bool {
-        self.is_upload && self.status_behind == 0 && self.outcome == Some(Outcome::Refused)
+        self.is_upload && self.is_clients_fault && self.status_behind == 0 && self.outcome == Some(Outcome::Refused)
     }
 
     /// How it ended as an upload, and why it was refused if it was.
@@ -124,7 +127,8 @@ mod tests {
         let lapsed = Record { status_behind: 402, lapsed: Some(Lapsed::Expired), ..Record::default() };
         assert_eq!(lapsed.upload_end(), (UploadEnd::Refused, "expired"));
         let outcome = Some(Outcome::Refused);
-        let here = Record { outcome, is_upload: true, code: Some("revoked"), ..Record::default() };
+        let here =
+            Record { outcome, is_upload: true, is_clients_fault: true, code: Some("revoked"), ..Record::default() };
         assert_eq!(here.upload_end(), (UploadEnd::Refused, "revoked"));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sluice_backend::config::MediaTerms;
 use sluice_common::{
     clock::unix_now,
-    l402::{Credential, Preimage, ServiceTerms},
+    l402::{Credential, Preimage, ServiceTerms, UnknownCaveats},
     permit::{FreePermit, PermittedRequest},
 };
 use time::{Duration, OffsetDateTime};
@@ -102,6 +102,23 @@ async fn the_tokens_of_every_service_that_sells_uploads_are_taken_each_by_its_te
     }
     let credential = server.credential_of(&small, unix_now(), &[]);
     assert_eq!(upload(&server, &credential, &vec![2; MB]).await.status, 200);
+
+    // Another program may sell several together, with caveats of its own. The first is over.
+    let tolerant = |terms: ServiceTerms| ServiceTerms { unknown_caveats: UnknownCaveats::Ignore, ..terms };
+    let both = MediaTerms::new([tolerant(terms()), tolerant(small)]).unwrap();
+    let server = server.reopened_with(|config| config.terms = both).await;
+    let together = ServiceTerms { name: "media:0,small".to_owned(), max_upload_mb: 1, ..terms() };
+    for (caveats, status) in [
+        (["media_valid_until=1", "small_valid_until=9999999999"], 200),
+        (["media_valid_until=1", "services=small:0"], 200),
+        (["media_valid_until=1", "services=media:0"], 402),
+        (["media_valid_until=1", "small_valid_until=1"], 402),
+    ] {
+        let credential = server.credential_of(&together, unix_now(), &caveats);
+        let answer = upload(&server, &credential, caveats.concat().as_bytes()).await;
+        assert_eq!(answer.status.as_u16(), status, "{caveats:?} {answer:?}");
+        assert_eq!(answer.header("sluice-payment-required"), if status == 402 { "expired" } else { "" });
+    }
 }
 
 #[tokio::test]

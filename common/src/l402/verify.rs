@@ -81,8 +81,8 @@ pub enum Lapsed {
     /// It is for other services or capabilities.
     #[error("the token does not cover this service")]
     NotCovered,
-    /// It stored as many uploads as were sold. Who counts them says so; [`Token::permit`] cannot know.
-    #[error("the token has stored as many uploads as it allows")]
+    /// It was used as often as was sold. Who counts them says so; [`Token::permit`] cannot know.
+    #[error("the token has been used as often as it allows")]
     UsedUp,
 }
 

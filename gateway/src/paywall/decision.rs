@@ -130,7 +130,7 @@ impl Reason {
             Self::Missing => "This costs.",
             Self::Lapsed(Lapsed::Expired) => "The token has expired; another one costs.",
             Self::Lapsed(Lapsed::NotCovered) => "The token is for something else; one for this costs.",
-            Self::Lapsed(Lapsed::UsedUp) => "The token has stored as many uploads as it allows; another one costs.",
+            Self::Lapsed(Lapsed::UsedUp) => "The token has been used as often as it allows; another one costs.",
             Self::TooSmall => "The token is for smaller uploads; one for this size costs.",
         }
     }
