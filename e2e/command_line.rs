@@ -58,6 +58,22 @@ async fn what_is_stored_is_not_paid_for_again() {
 }
 
 #[tokio::test]
+async fn what_was_paid_for_in_vain_is_kept_and_said_so() {
+    let mut sluice = Sluice::start_with("[backend]\nmin_free_disk_mb = 1000000000000").await;
+    fs::write(sluice.folder().join("file"), bytes(MIB, 1)).unwrap();
+    let upload = ["upload", "file", "--paid", "--pay"];
+    let output = sluice.run(&upload).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("what was paid for is kept"), "{said}");
+    sluice.stop().await;
+    fs::write(sluice.folder().join("sluice.toml"), "").unwrap();
+    sluice.start_again().await;
+    text(&sluice.run(&upload).await);
+    assert_eq!(sluice.payments_made().await, 1);
+    sluice.finish().await;
+}
+
+#[tokio::test]
 async fn a_small_file_is_sent_once_and_keeps_what_is_not_said_anew() {
     let sluice = Sluice::start(&[]).await;
     fs::write(sluice.folder().join("file"), bytes(1_000, 1)).unwrap();

@@ -162,16 +162,19 @@ async fn a_thousand_retries_at_two_media_servers_store_one_and_charge_once() {
     }
 }
 
-/// Clients that send the same upload until they are answered.
-const CLIENTS: usize = 6;
+/// Clients that send the same upload until they are answered, unless `SLUICE_E2E_CLIENTS` says another number; of hundreds
+/// each sends a small one.
+const CLIENTS: u64 = 6;
 
 /// After how long somebody is killed while they do, at most, each time: most likely in the middle of the upload that is
 /// stored, and of comparisons with it.
 const WITHIN_MS: [u64; 3] = [60, 60, 200];
 
-/// So that who asks many times a second does not run into the limit on what is sent and not stored.
+/// So that who asks many times a second does not run into the limit on what is sent and not stored, and none of many into
+/// that on uploads at once.
 fn config() -> String {
-    SINGLE_USE.replace("max_upload_mb = 64", "max_upload_mb = 4096")
+    let service = SINGLE_USE.replace("max_upload_mb = 64", "max_upload_mb = 4096");
+    format!("{service}\n[gateway.limits]\nmax_uploads_per_token = 100000")
 }
 
 /// A gateway and a media server that are killed, and what the media server keeps.
@@ -227,16 +230,17 @@ impl Victims {
     async fn survive(mut self, default_kills: u64) {
         let kills = setting("SLUICE_E2E_KILLS").unwrap_or(default_kills);
         let seed = setting("SLUICE_E2E_SEED").unwrap_or_else(rand::random);
-        println!("SLUICE_E2E_KILLS={kills} SLUICE_E2E_SEED={seed}");
+        let clients = setting("SLUICE_E2E_CLIENTS").unwrap_or(CLIENTS);
+        println!("SLUICE_E2E_KILLS={kills} SLUICE_E2E_SEED={seed} SLUICE_E2E_CLIENTS={clients}");
         let mut random = StdRng::seed_from_u64(seed);
         let rounds = kills.div_ceil(WITHIN_MS.len() as u64);
         let (mut answered, mut told_to_wait) = (0, 0);
         for round in 0..rounds {
             let credential = self.sluice.buy().await;
-            let bits = random.random_range(18..24);
+            let bits = random.random_range(if clients < 100 { 18..24 } else { 12..18 });
             let len = random.random_range(1_usize..2 << bits);
             let file = [&round.to_le_bytes()[..], &bytes(len, seed)].concat();
-            let clients = join_all((0..CLIENTS).map(|_| insist(upload(&self.sluice, &credential, &file))));
+            let insisting = join_all((0..clients).map(|_| insist(upload(&self.sluice, &credential, &file))));
             let killing = async {
                 for within in WITHIN_MS {
                     // The instant is what is random here: nothing is waited for.
@@ -244,7 +248,7 @@ impl Victims {
                     self.kill(random.random_range(0..3)).await;
                 }
             };
-            for media in tokio::join!(clients, killing).0 {
+            for media in tokio::join!(insisting, killing).0 {
                 let Some(media) = media else {
                     told_to_wait += 1;
                     continue;
@@ -256,7 +260,7 @@ impl Victims {
         }
         let compared = self.rows.count("paid_retry").await;
         println!(
-            "{kills} kills while {rounds} uploads were sent by {CLIENTS} clients each, in the middle of an upload and of a \
+            "{kills} kills while {rounds} uploads were sent by {clients} clients each, in the middle of an upload and of a \
              comparison: {:?}; {answered} answered 200, {told_to_wait} told to come again in an hour; {compared} times \
              compared",
             self.interrupted,

@@ -140,3 +140,22 @@ async fn two_services_sell_uploads_to_one_media_server_each_its_own() {
     assert_eq!(price(post("any.example", Some(&small), b"y").await).await, (1, 1, "used_up".into()));
     sluice.finish().await;
 }
+
+#[tokio::test]
+async fn the_command_passes_over_a_token_that_is_for_another_service_here() {
+    let config = TWO_HOSTS.replace("reuse = 1", "reuse = 5");
+    let mut sluice = Sluice::start_with(&config).await;
+    std::fs::write(sluice.folder().join("one"), bytes(MIB / 2, 1)).unwrap();
+    std::fs::write(sluice.folder().join("two"), bytes(MIB / 2, 2)).unwrap();
+    assert!(sluice.run(&["upload", "one", "--paid", "--pay"]).await.status.success());
+    sluice.stop().await;
+    let config = config.replace("hosts = [\"large.example\"]", "");
+    let config = config.replace("name = \"small\"", "name = \"small\"\n    hosts = [\"small.example\"]");
+    std::fs::write(sluice.folder().join("sluice.toml"), config).unwrap();
+    sluice.start_again().await;
+    let output = sluice.run(&["upload", "two", "--paid", "--pay"]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("price: 9 sat"), "{said}");
+    assert_eq!(sluice.payments_made().await, 2);
+    sluice.finish().await;
+}

@@ -74,8 +74,12 @@ impl Databases {
     pub async fn existing_ledger(settings: &Settings) -> Result<Arc<dyn LedgerDb>, DatabaseError> {
         let database = settings.gateway_database();
         let is_there = match &database {
-            DatabaseUrl::Sqlite(path) if !path.exists() => Ok(false),
-            DatabaseUrl::Sqlite(path) => probe::sqlite_has_gateway(path).await,
+            // Who may not look into its folder is not told that there is none.
+            DatabaseUrl::Sqlite(path) => match path.try_exists() {
+                Ok(true) => probe::sqlite_has_gateway(path).await,
+                Ok(false) => Ok(false),
+                Err(source) => return Err(DatabaseError::Dir { path: path.clone(), source }),
+            },
             DatabaseUrl::Postgres(url) => probe::postgres_has_gateway(url).await,
         };
         match is_there {
@@ -100,4 +104,23 @@ impl Databases {
 pub fn make_dir_of(path: &Path) -> Result<(), DatabaseError> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     dir.map_or(Ok(()), files::make_dir).map_err(|source| DatabaseError::Dir { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ledger_that_cannot_be_looked_for_is_not_called_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = async |data_dir: PathBuf| {
+            let settings = Settings { data_dir, ..Settings::default() };
+            Databases::existing_ledger(&settings).await.err().unwrap().to_string()
+        };
+        let missing = error(dir.path().to_owned()).await;
+        assert!(missing.starts_with("there is no ledger in "), "{missing}");
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let unknown = error(dir.path().join("file")).await;
+        assert!(unknown.starts_with("the folder of ") && unknown.contains("Not a directory"), "{unknown}");
+    }
 }

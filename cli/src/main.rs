@@ -25,7 +25,7 @@ use tikv_jemallocator::Jemalloc;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
-/// Half the processor time of a large upload was spent on giving memory back to the system and taking it again.
+/// A third of the processor time of a large upload was spent on giving memory back to the system and taking it again.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

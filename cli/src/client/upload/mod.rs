@@ -14,7 +14,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use reqwest::StatusCode;
 use secp256k1::SecretKey;
-use sluice_common::secret::Secret;
+use sluice_common::{l402::PaymentHash, secret::Secret};
 
 pub use self::file::FileError;
 use self::{
@@ -77,8 +77,13 @@ pub(super) async fn run(args: UploadArgs) -> Result<(), ClientError> {
         jwt: None,
         has_logged_in_again: false,
         has_bought: false,
+        passed_over: Vec::new(),
     };
-    let media = upload.until_stored().await?;
+    let stored = upload.until_stored().await;
+    if stored.is_err() && upload.has_bought {
+        console::note("what was paid for is kept: the same command sends the file with it, and pays for nothing more");
+    }
+    let media = stored?;
     if args.json {
         console::result(&media.json)?;
     } else {
@@ -98,6 +103,8 @@ struct Upload<'a> {
     jwt: Option<Secret<String>>,
     has_logged_in_again: bool,
     has_bought: bool,
+    /// Saved tokens that bought nothing in this run.
+    passed_over: Vec<PaymentHash>,
 }
 
 impl Upload<'_> {
@@ -184,6 +191,12 @@ impl Upload<'_> {
             Err(ClientError::Api(ApiError::Refused(refusal))) if refusal.status.is_client_error() => last_uploading,
             Err(_) => token.uploading,
         };
+        // Whatever is said of it, here it buys nothing.
+        if let Err(ClientError::Api(ApiError::Refused(refusal))) = &answer
+            && refusal.status == StatusCode::PAYMENT_REQUIRED
+        {
+            self.passed_over.push(token.payment_hash);
+        }
         if let Err(error) = self.state.save(&token) {
             console::note(format_args!("warning: {error}"));
         }
@@ -193,7 +206,8 @@ impl Upload<'_> {
     /// A saved token that buys this upload, if there is such a one.
     async fn saved_token(&self) -> Result<Option<SavedToken>, ClientError> {
         for mut token in self.state.tokens()? {
-            if token.server != self.api.server() || !token.may_buy() {
+            let is_passed_over = self.passed_over.contains(&token.payment_hash);
+            if token.server != self.api.server() || !token.may_buy() || is_passed_over {
                 continue;
             }
             let caller = Caller { jwt: None, credential: token.credential() };
