@@ -220,6 +220,33 @@ async fn a_server_sees_the_path_the_host_and_the_headers_that_are_configured() {
     world.gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_the_host_that_requests_name() {
+    for (policy, host) in
+        [(HostPolicy::Fixed("internal.example".parse().unwrap()), Some("internal.example")), (HostPolicy::Client, None)]
+    {
+        let server = Behind::start().await;
+        let mut config = UpstreamConfig::new(&[server.address.to_string()]).unwrap();
+        config.host = policy;
+        config.health_check = Some(HealthCheck { path: Some("/health".into()), every: Duration::from_secs(1) });
+        let world = behind(config).await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let seen = loop {
+            if let Some(seen) = server.seen().pop() {
+                break seen;
+            }
+            assert!(Instant::now() < deadline, "it was not checked");
+            tokio::task::yield_now().await;
+        };
+        let address = server.address.to_string();
+        assert_eq!(
+            (seen.target.as_str(), seen.headers["host"].to_str().unwrap()),
+            ("/health", host.unwrap_or(&address))
+        );
+        world.gateway.stop().await;
+    }
+}
+
 /// A server with a certificate for `upstream.test` that says the version it is spoken to in, and the host.
 async fn tls_server(protocols: &[&[u8]]) -> SocketAddr {
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
