@@ -74,6 +74,12 @@ fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect()
 }
 
+/// Whether two names of headers are one to a server that reads `_` as `-`, as CGI does.
+pub(crate) fn is_one_to_cgi(one: &str, other: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-'));
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
+}
+
 /// Whether a gRPC client asks, which reads its outcome from `grpc-status` alone.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))

@@ -198,11 +198,13 @@ async fn a_server_sees_the_path_the_host_and_the_headers_that_are_configured() {
     })
     .await;
     let credential = world.pay(&world.send(Request::post("/api/paid", b"x")).await).await;
-    let request = with(Request::post("/api/paid?q=/api/", b"x"), &credential).header("x-api-key", "the client's");
+    let request = with(Request::post("/api/paid?q=/api/", b"x"), &credential);
+    let request = request.header("x-api-key", "the client's").header("X_Api-Key", "the client's");
     assert_eq!(world.send(request).await.status, 200);
     let seen = server.seen().pop().unwrap();
     assert_eq!((seen.target.as_str(), &seen.headers["host"]), ("/paid?q=/api/", &"internal.example".parse().unwrap()));
     assert_eq!(seen.headers.get_all("x-api-key").iter().collect::<Vec<_>>(), ["secret"]);
+    assert!(!seen.headers.contains_key("x_api-key"), "which CGI reads as the same");
 
     let reply = world.send(Request::new("GET", "/api/live")).await;
     assert_eq!((reply.status, reply.json()["code"].as_str()), (401, Some("credential_required")));
