@@ -41,7 +41,7 @@ use crate::{
     paywall::{Asked, Challenged, Decision, Forward, Paywall, PriceError, Reason, ServiceId, too_large_problem},
     record::Record,
     request::{is_grpc, strip, strip_response},
-    uses::HeldUse,
+    uses::{BrokenOff, HeldUse},
 };
 
 /// When a client should come again after what is away.
@@ -221,6 +221,7 @@ impl Gate {
     /// The second half: once the request is as it is forwarded.
     pub(crate) fn permit(&self, request: &mut RequestHeader, visit: &mut Visit) -> Result<()> {
         visit.held.iter_mut().for_each(HeldUse::forwarded);
+        visit.upload.iter_mut().for_each(TokenUpload::forwarded);
         let target = request.uri.path_and_query().map_or("", |target| target.as_str());
         let permitted = PermittedRequest { method: &request.method, target, headers: &request.headers };
         let permit =
@@ -315,7 +316,7 @@ impl Gate {
         // Too slow is as good as gone.
         visit.record.failed(*error.esource() == Downstream || *error.etype() == HTTPStatus(408));
         if let Some(held) = &mut visit.held {
-            held.failed().await;
+            held.failed(broken_off(error)).await;
         }
         visit.watch.iter().for_each(|watch| watch.body_ended());
         if let Some(upload) = &mut visit.upload
@@ -462,6 +463,15 @@ fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Opti
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").detail("Something went wrong here."),
     };
     Some(problem.into())
+}
+
+/// Who ended a request that failed.
+fn broken_off(error: &Error) -> BrokenOff {
+    match (error.esource(), error.etype()) {
+        (_, HTTPStatus(413 | 429)) => BrokenOff::Refused,
+        (_, HTTPStatus(408)) | (Downstream, _) => BrokenOff::ByClient,
+        _ => BrokenOff::ByServer,
+    }
 }
 
 /// Whether the client has been given an answer: after `100 Continue` it still waits for one.
