@@ -33,6 +33,7 @@ use crate::{
     config::{Cost, Offer, PaywallConfig, Price},
     invoice_limits::{InvoiceGate, InvoiceLimits},
     lightning::LightningNode,
+    path,
 };
 
 /// The longest path that a token is sold for.
@@ -114,6 +115,10 @@ impl Paywall {
             return Decision::Refuse(problem.detail("Nothing is served at this host and path."));
         };
         let cost = self.offer(id).access.cost(asked.method, asked.path);
+        if self.reads_two_ways(id, cost, asked) {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "malformed_path");
+            return Decision::Refuse(problem.detail("Some servers take `;` and what follows for no part of the path."));
+        }
         if cost == Cost::Free {
             return Decision::Forward(Forward::free(id));
         }
@@ -146,6 +151,14 @@ impl Paywall {
             Some(decision) => decision,
             None => Decision::Forward(Forward::paid(id, permit, cost == Cost::Token)),
         }
+    }
+
+    /// Whether a request is of another service, or costs something else, for a server that takes parameters off the path.
+    fn reads_two_ways(&self, id: ServiceId, cost: Cost, asked: &Asked<'_>) -> bool {
+        path::without_parameters(asked.path).is_some_and(|path| {
+            let bare = Asked { path: &path, ..*asked };
+            self.service(&bare) != Some(id) || self.offer(id).access.cost(bare.method, bare.path) != cost
+        })
     }
 
     /// What becomes of a request that needs another token than it has.
