@@ -87,7 +87,10 @@ impl Paywall {
             ..offer.terms.clone()
         };
         let token_id = key.new_token_id(now);
-        let order = InvoiceOrder { amount_sat: price_sat, memo: terms.memo(&token_id), expiry: self.invoice_expiry };
+        // Its token counts from now, too: who pays at the last moment still has half of its time.
+        let half_of_token = terms.valid_for_secs.map(|secs| Duration::from_secs((secs / 2).max(1)));
+        let expiry = half_of_token.map_or(self.invoice_expiry, |half| half.min(self.invoice_expiry));
+        let order = InvoiceOrder { amount_sat: price_sat, memo: terms.memo(&token_id), expiry };
         let invoice = self.invoice(&order, place, client).await?;
         let macaroon = l402::mint(&self.keys, self.network, &terms, token_id, invoice.payment_hash)?;
         let challenge = Challenge { macaroon, invoice: invoice.bolt11 };
