@@ -73,6 +73,8 @@ pub struct Gate {
 pub struct Visit {
     client: Option<Client>,
     forward: Option<Forward>,
+    /// The most that its body may have; none: any.
+    max_body_bytes: Option<u64>,
     body_bytes: u64,
     /// A body to send in the place of the one from behind.
     replacement: Option<Bytes>,
@@ -185,6 +187,7 @@ impl Gate {
                     visit.watch = watch.inspect(|watch| watch.body_came());
                 }
                 visit.record.outcome = Some(if forward.permit.is_some() { Outcome::Paid } else { Outcome::Free });
+                visit.max_body_bytes = self.paywall.max_body_bytes(&forward, &session.req_header().headers);
                 visit.forward = Some(forward);
                 Ok(false)
             }
@@ -263,8 +266,7 @@ impl Gate {
             return Err(Error::explain(HTTPStatus(408), "the body came too slowly"));
         }
         // What an upgraded connection carries is no upload.
-        let max = visit.forward.as_ref().and_then(Forward::max_body_bytes).filter(|_| !session.was_upgraded());
-        match max {
+        match visit.max_body_bytes.filter(|_| !session.was_upgraded()) {
             // An answer that is on its way is not to be cut off: who gave it reads on, within bounds.
             Some(max) if visit.body_bytes > max && !is_answered(session) => {
                 Err(Error::explain(HTTPStatus(413), "more than was paid for"))

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use sluice_common::{
     l402::{Lapsed, Permit, TOO_SMALL},
-    limits::{BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES},
+    limits::BYTES_PER_MB,
     problem::Problem,
 };
 
@@ -86,23 +86,24 @@ impl ServiceId {
 impl Forward {
     /// Where nothing costs.
     pub(crate) fn free(service: ServiceId) -> Self {
-        Self { service, permit: None, max_upload_bytes: None, is_sold: false, is_for_nothing: false }
+        Self {
+            service,
+            permit: None,
+            max_upload_bytes: None,
+            is_sold: false,
+            is_for_nothing: false,
+        }
     }
 
     /// What needs a token and is let through without one, whatever is the reason: with files of at most so many bytes.
     pub fn for_nothing(service: ServiceId, max_upload_bytes: u64) -> Self {
-        Self { service, permit: None, max_upload_bytes: Some(max_upload_bytes), is_sold: true, is_for_nothing: true }
+        Self { max_upload_bytes: Some(max_upload_bytes), is_sold: true, is_for_nothing: true, ..Self::free(service) }
     }
 
     /// With a token.
     pub(super) fn paid(service: ServiceId, permit: Permit, is_sold: bool) -> Self {
         let max_upload_bytes = Some(permit.token().max_upload_bytes());
-        Self { service, permit: Some(permit), max_upload_bytes, is_sold, is_for_nothing: false }
-    }
-
-    /// The most bytes of a body that can hold the largest file; none where any may come.
-    pub fn max_body_bytes(&self) -> Option<u64> {
-        Some(self.max_upload_bytes?.saturating_add(MAX_FORM_OVERHEAD_BYTES))
+        Self { permit: Some(permit), max_upload_bytes, is_sold, ..Self::free(service) }
     }
 }
 

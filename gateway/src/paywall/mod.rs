@@ -174,9 +174,9 @@ impl Paywall {
         let offer = self.offer(id);
         if !offer.price.is_by_size() {
             // All tokens of this price hold the same: who has a smaller one made it smaller.
-            return too_large(asked, false, token.max_upload_bytes()).map(Decision::Refuse);
+            return too_large(offer, asked, false, token.max_upload_bytes()).map(Decision::Refuse);
         }
-        let declared = match Declared::read(&asked.head()) {
+        let declared = match Declared::read(&asked.head(offer)) {
             Ok(declared) => declared,
             Err(error) => return Some(Decision::Refuse(error.problem())),
         };
@@ -195,7 +195,7 @@ impl Paywall {
         if !forward.is_sold || !offer.price.is_by_size() {
             return None;
         }
-        let mib = Declared::read(&asked.head()).ok()?.mib()?.min(offer.terms.max_upload_mb);
+        let mib = Declared::read(&asked.head(offer)).ok()?.mib()?.min(offer.terms.max_upload_mb);
         let holds = offer.price.holds_mib(mib, offer.terms.max_upload_mb);
         (holds.saturating_mul(limits::BYTES_PER_MB) > token.max_upload_bytes())
             .then(|| self.sell(forward.service, Reason::TooSmall, asked))
@@ -227,6 +227,12 @@ impl Paywall {
         self.offer(forward.service).forward_credential.then(|| permit.sign(request, &self.keys, now)).flatten()
     }
 
+    /// The most bytes of a body that can hold the largest file that it may send; none where any may come.
+    pub fn max_body_bytes(&self, forward: &Forward, headers: &HeaderMap) -> Option<u64> {
+        let form_bytes = size::form_bytes(headers, self.offer(forward.service).forward_credential);
+        Some(forward.max_upload_bytes?.saturating_add(form_bytes))
+    }
+
     /// Notes that an invoice is paid, so that it is no longer one of the open ones. One that is not known changes nothing.
     pub fn settled(&self, payment_hash: PaymentHash) {
         self.invoices.settled(payment_hash);
@@ -245,8 +251,9 @@ fn pricers(offers: &[Offer], known: &[Arc<Pricer>]) -> Result<Vec<Option<Arc<Pri
 }
 
 impl<'a> Asked<'a> {
-    fn head(&self) -> Head<'a> {
-        Head { method: self.method, query: self.query, headers: self.headers }
+    fn head(&self, offer: &Offer) -> Head<'a> {
+        let form_bytes = size::form_bytes(self.headers, offer.forward_credential);
+        Head { method: self.method, query: self.query, headers: self.headers, form_bytes }
     }
 }
 
@@ -262,10 +269,10 @@ fn purchase(offer: &Offer, asked: &Asked<'_>) -> Result<Purchase, Problem> {
     }
     let is_question = offer.access.cost(asked.method, asked.path) == Cost::Question;
     if !offer.price.is_by_size() {
-        let too_large = too_large(asked, is_question, offer.terms.max_upload_bytes());
+        let too_large = too_large(offer, asked, is_question, offer.terms.max_upload_bytes());
         return too_large.map_or(Ok(Purchase { max_mib: None, path }), Err);
     }
-    let declared = Declared::read(&asked.head()).map_err(size::SizeError::problem)?;
+    let declared = Declared::read(&asked.head(offer)).map_err(size::SizeError::problem)?;
     if let Some(bytes) = declared.beyond(offer.terms.max_upload_bytes()) {
         return Err(too_large_problem(offer.terms.max_upload_bytes(), bytes));
     }
@@ -279,13 +286,15 @@ fn purchase(offer: &Offer, asked: &Asked<'_>) -> Result<Purchase, Problem> {
 }
 
 /// 413 if what is declared cannot hold a file within `max_upload_bytes`, where the price does not depend on it.
-fn too_large(asked: &Asked<'_>, is_question: bool, max_upload_bytes: u64) -> Option<Problem> {
+fn too_large(offer: &Offer, asked: &Asked<'_>, is_question: bool, max_upload_bytes: u64) -> Option<Problem> {
+    let head = asked.head(offer);
+    let most = max_upload_bytes.saturating_add(head.form_bytes);
     // Elsewhere `size` is the server's own parameter, not ours.
-    let head = Head { query: asked.query.filter(|_| is_question), ..asked.head() };
+    let head = Head { query: asked.query.filter(|_| is_question), ..head };
     let file = Declared::read(&head).ok().and_then(|declared| declared.file()).filter(|file| *file > max_upload_bytes);
     let body = || {
         let declared: u64 = asked.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
-        (!is_question && limits::body_too_large(declared, max_upload_bytes)).then_some(declared)
+        (!is_question && declared > most).then_some(declared)
     };
     file.or_else(body).map(|bytes| too_large_problem(max_upload_bytes, bytes))
 }
