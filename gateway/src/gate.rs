@@ -38,7 +38,9 @@ use crate::{
     lightning::LightningNode,
     limits::{Client, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome, Rehearsed},
-    paywall::{Asked, Challenged, Decision, Forward, Paywall, PriceError, Reason, ServiceId, too_large_problem},
+    paywall::{
+        Asked, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId, too_large_problem,
+    },
     record::Record,
     request::{is_grpc, strip, strip_response},
     uses::{BrokenOff, HeldUse},
@@ -360,6 +362,11 @@ impl Gate {
         self.paywall.offer(service)
     }
 
+    /// What who asks for the price is told where nothing is to be paid.
+    pub(crate) fn costs_nothing(&self, demand: &Demand) -> Answer {
+        self.paywall.costs_nothing(demand)
+    }
+
     /// What is counted.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -405,7 +412,7 @@ impl Gate {
         };
         match decision {
             Decision::Refuse(problem) => Some(problem.into()),
-            Decision::Forward(_) => None,
+            Decision::Forward(_) | Decision::CostsNothing(_) => None,
             Decision::Challenge(demand) => {
                 match self.challenge(&demand, session, visit.client.as_ref()?.network()).await {
                     Challenged::Answer(answer) => Some(answer),

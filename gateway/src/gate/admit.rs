@@ -58,7 +58,7 @@ impl Gate {
             decision => decision,
         };
         if let Some(service) = service.filter(|service| self.paywall.offer(*service).dry_run) {
-            let forward = self.rehearse(service, decision, now).await;
+            let forward = self.rehearse(service, decision, now).await?;
             if is_upload {
                 let begun = self.begin_upload(&forward, &asked, client, visit);
                 begun.map_err(|limited| self.limited(limited, is_grpc))?;
@@ -94,6 +94,7 @@ impl Gate {
         match decision {
             // What costs nothing any more.
             Decision::Forward(forward) => Ok(forward),
+            Decision::CostsNothing(answer) => Err(answer),
             Decision::Refuse(problem) => Err(problem.into()),
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),

@@ -7,7 +7,7 @@ use sluice_common::{
     problem::Problem,
 };
 
-use crate::config::Offer;
+use crate::{answer::Answer, config::Offer};
 
 /// A service, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Decision {
     Forward(Forward),
     /// It is asked for payment.
     Challenge(Demand),
+    /// It asked for a price, and that is none.
+    CostsNothing(Answer),
     /// It is refused: paying would not help.
     Refuse(Problem),
 }
@@ -50,6 +52,8 @@ pub struct Demand {
     pub purchase: Purchase,
     /// What it costs; none: that must be asked for.
     pub price_sat: Option<u64>,
+    /// Whether it only asks for the price, of what the media server would store: that server knows none.
+    pub is_question: bool,
 }
 
 /// What a token is for, beside the terms of its service.

@@ -30,6 +30,7 @@ use self::{
     size::{Declared, Head},
 };
 use crate::{
+    answer::Answer,
     config::{Cost, Offer, PaywallConfig, Price},
     invoice_limits::{InvoiceGate, InvoiceLimits},
     lightning::LightningNode,
@@ -209,10 +210,25 @@ impl Paywall {
             Err(problem) => return Decision::Refuse(problem),
         };
         let price_sat = offer.price.of(purchase.max_mib.unwrap_or(offer.terms.max_upload_mb));
+        let is_question = offer.forward_credential && offer.access.cost(asked.method, asked.path) == Cost::Question;
+        let demand = Demand { service: id, reason, purchase, price_sat, is_question };
         match price_sat {
-            Some(0) => Decision::Forward(Forward::for_nothing(id, purchase.max_upload_bytes(offer))),
-            price_sat => Decision::Challenge(Demand { service: id, reason, purchase, price_sat }),
+            Some(0) if is_question => Decision::CostsNothing(self.costs_nothing(&demand)),
+            Some(0) => Decision::Forward(self.for_nothing(&demand)),
+            _ => Decision::Challenge(demand),
         }
+    }
+
+    /// What who asks for the price is told where nothing is to be paid.
+    pub fn costs_nothing(&self, demand: &Demand) -> Answer {
+        let offer = self.offer(demand.service);
+        Answer::json(&serde_json::json!({
+            "price_sat": 0,
+            "allows": {
+                "service": offer.terms.name,
+                "max_upload_bytes": demand.purchase.max_upload_bytes(offer),
+            },
+        }))
     }
 
     /// How a request goes on that would be asked for payment, and for once is not.

@@ -75,7 +75,7 @@ async fn a_token_outlives_the_invoice_that_pays_for_it() {
         let paywall = paywall(vec![Offer { terms, ..offer() }]).await;
         let purchase = Purchase { max_mib: None, path: None };
         let service = ServiceId::new(0);
-        let demand = Demand { service, reason: Reason::Missing, purchase, price_sat: Some(1) };
+        let demand = Demand { service, reason: Reason::Missing, purchase, price_sat: Some(1), is_question: false };
         let now = unix_now();
         let challenged = paywall.challenge(&demand, ClientNetwork::of([192, 0, 2, 1].into()), now).await.unwrap();
         let Challenged::Answer(answer) = challenged else { panic!("free") };
