@@ -1,7 +1,7 @@
 //! Dry run: a service is shadowed. What it would do with each request is decided, logged and counted, and the request goes
 //! on all the same.
 
-use sluice_common::problem::Problem;
+use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
     answer::Answer,
@@ -16,6 +16,9 @@ impl Gate {
     pub(crate) async fn rehearse(&self, service: ServiceId, decision: Decision, now: u64) -> Result<Forward, Answer> {
         let (would, code, price_sat) = match decision {
             Decision::Forward(forward) if forward.permit.is_none() => return Ok(forward),
+            Decision::Forward(forward) if forward.is_only_compared => {
+                (Rehearsed::Challenge, Some(Lapsed::Expired.code()), None)
+            }
             Decision::Forward(forward) => match self.confirm(&forward, now).await {
                 Ok(()) => {
                     self.note(service, Rehearsed::Forward, None, None);

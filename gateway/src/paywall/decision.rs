@@ -37,6 +37,8 @@ pub struct Forward {
     pub max_upload_bytes: Option<u64>,
     /// Whether another token is sold for it, if this one turns out to buy nothing more.
     pub is_sold: bool,
+    /// Whether its token's time is over, so that the media server stores nothing: it only compares with what the token stored.
+    pub is_only_compared: bool,
     /// Whether it needs a token and goes on without one. The media server is then shown a `Sluice-Permit`.
     pub is_for_nothing: bool,
 }
@@ -95,6 +97,7 @@ impl Forward {
             permit: None,
             max_upload_bytes: None,
             is_sold: false,
+            is_only_compared: false,
             is_for_nothing: false,
         }
     }
@@ -108,6 +111,11 @@ impl Forward {
     pub(super) fn paid(service: ServiceId, permit: Permit, is_sold: bool) -> Self {
         let max_upload_bytes = Some(permit.token().max_upload_bytes());
         Self { permit: Some(permit), max_upload_bytes, is_sold, ..Self::free(service) }
+    }
+
+    /// With a token whose time is over, and that is sold.
+    pub(super) fn compared(service: ServiceId, permit: Permit) -> Self {
+        Self { is_only_compared: true, ..Self::paid(service, permit, true) }
     }
 }
 

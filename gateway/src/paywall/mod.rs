@@ -146,12 +146,24 @@ impl Paywall {
         };
         let permit = match permit {
             Ok(permit) => permit,
-            Err(lapsed) => return self.without_token(id, cost, Reason::Lapsed(lapsed), asked),
+            Err(lapsed) => {
+                let sold = self.without_token(id, cost, Reason::Lapsed(lapsed), asked);
+                let is_sold = matches!(sold, Decision::Challenge(_));
+                let may_be_stored = is_sold && lapsed == Lapsed::Expired && self.may_be_stored(id, cost, &token, asked);
+                let permit = token.expired_permit(now).filter(|_| may_be_stored);
+                return permit.map_or(sold, |permit| Decision::Forward(Forward::compared(id, permit)));
+            }
         };
         match self.too_small(id, cost, &token, asked) {
             Some(decision) => decision,
             None => Decision::Forward(Forward::paid(id, permit, cost == Cost::Token)),
         }
+    }
+
+    /// Whether a request may send again what its token stored: only the media server can tell.
+    fn may_be_stored(&self, id: ServiceId, cost: Cost, token: &Token, asked: &Asked<'_>) -> bool {
+        let is_upload = self.offer(id).forward_credential && *asked.method == Method::POST;
+        is_upload && self.too_small(id, cost, token, asked).is_none()
     }
 
     /// Whether a request is of another service, or costs something else, for a server that takes parameters off the path.

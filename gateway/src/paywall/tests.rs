@@ -38,7 +38,7 @@ fn offer() -> Offer {
         scope: Scope::default(),
         access: Access {
             auth_only: vec!["GET /stream".parse().unwrap()],
-            ..Access::protect(vec!["POST /largefile".parse().unwrap()])
+            ..Access::protect(vec!["POST /largefile".parse().unwrap(), "PUT /any".parse().unwrap()])
         },
         price: Price::Flat(1),
         forward_credential: true,
@@ -73,9 +73,10 @@ fn said(decision: &Decision, max_body_bytes: Option<u64>) -> String {
     match decision {
         Decision::Forward(forward) => {
             format!(
-                "forward {:?}{}",
+                "forward {:?}{}{}",
                 max_body_bytes.map(|max| max / MIB),
-                ["", " permitted"][usize::from(forward.permit.is_some())]
+                ["", " permitted"][usize::from(forward.permit.is_some())],
+                ["", " to be compared"][usize::from(forward.is_only_compared)]
             )
         }
         Decision::Challenge(Demand { reason, purchase, price_sat, .. }) => {
@@ -200,7 +201,8 @@ async fn decides_from_the_headers_alone() {
         ("HEAD /largefile", None, 0, NOW, "challenge no_credential at 1 sat"),
         ("POST /largefile", good(), fits, NOW, "forward Some(5) permitted"),
         ("POST /largefile", good(), too_large, NOW, "413 too_large"),
-        ("POST /largefile", good(), fits, later, "challenge expired at 1 sat"),
+        ("POST /largefile", good(), fits, later, "forward Some(5) permitted to be compared"),
+        ("PUT /any", good(), fits, later, "challenge expired at 1 sat"),
         ("POST /largefile", good(), too_large, later, "413 too_large"),
         ("GET /largefile", good(), 0, later, "forward None"),
         ("POST /largefile", other(), fits, NOW, "challenge not_covered at 1 sat"),
@@ -332,7 +334,9 @@ async fn a_price_by_size_needs_a_size_and_sells_that() {
         assert_eq!(decided(&paywall, request, headers, credential, NOW), decision, "{request} {headers:?}");
     }
     let found = decided(&paywall, "POST /largefile", &[("content-length", "2097500"), form], Some(&two), NOW + 10);
-    assert_eq!(found, "challenge expired for 2 MiB at 14 sat");
+    assert_eq!(found, "forward Some(3) permitted to be compared");
+    let longer = decided(&paywall, "POST /largefile", &[("content-length", "4194304"), form], Some(&two), NOW + 10);
+    assert_eq!(longer, "challenge expired for 4 MiB at 28 sat", "which it cannot have stored");
 }
 
 #[tokio::test]
