@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, fs};
 
 use reqwest::Client;
 use serde_json::Value;
+use sluice_testing::postgres;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::support::{Sluice, form, rows::Rows, setting};
@@ -60,9 +61,14 @@ async fn flood(sluice: &Sluice, number: u64) -> Answers {
     })
 }
 
-/// How many rows each table of each database has.
-async fn rows(sluice: &Sluice) -> BTreeMap<String, BTreeMap<String, usize>> {
+/// How many rows each table of each database has, and of this one beside those in its folder.
+async fn rows(sluice: &Sluice, postgres: Option<&str>) -> BTreeMap<String, BTreeMap<String, usize>> {
     let mut counts = BTreeMap::new();
+    if let Some(url) = postgres {
+        let postgres = Rows::Postgres(url.to_owned()).counts().await;
+        assert!(["media", "payment"].iter().all(|table| postgres.contains_key(*table)), "{postgres:?}");
+        counts.insert("postgres".to_owned(), postgres);
+    }
     for entry in fs::read_dir(sluice.data()).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "db") {
@@ -70,15 +76,19 @@ async fn rows(sluice: &Sluice) -> BTreeMap<String, BTreeMap<String, usize>> {
             counts.insert(name, Rows::Sqlite(path).counts().await);
         }
     }
-    assert_eq!(counts.keys().collect::<Vec<_>>(), ["backend.db", "gateway.db"]);
+    // The embedded wallet's is a file in any case.
+    let expected = if postgres.is_some() { ["gateway.db", "postgres"] } else { ["backend.db", "gateway.db"] };
+    assert_eq!(counts.keys().collect::<Vec<_>>(), expected);
     counts
 }
 
 /// Asserts that a flood adds no row and takes little memory, and gives the answers.
-async fn leaves_nothing(config: &str, number: u64) -> Answers {
+async fn leaves_nothing(config: &str, number: u64, postgres: Option<&str>) -> Answers {
     // A line for each request is not what is looked at here.
-    let mut sluice = Sluice::start_in(&[("SLUICE_LOG", "warn")], Some(config), &[]).await;
-    let before = rows(&sluice).await;
+    let mut environment = vec![("SLUICE_LOG", "warn")];
+    environment.extend(postgres.iter().flat_map(|url| [("DATABASE_URL", *url), ("GATEWAY_DATABASE_URL", *url)]));
+    let mut sluice = Sluice::start_in(&environment, Some(config), &[]).await;
+    let before = rows(&sluice, postgres).await;
     let mut answers = flood(&sluice, number / 10).await;
     let (first, begun) = (sluice.peak_mib(), Instant::now());
     for (kind, number) in flood(&sluice, number - number / 10).await {
@@ -89,7 +99,7 @@ async fn leaves_nothing(config: &str, number: u64) -> Answers {
     println!(
         "{number} unpaid requests: {answers:?}; {rate:.0}/s; peak resident {first} MiB after a tenth, then {peak} MiB"
     );
-    assert_eq!(rows(&sluice).await, before, "rows were added");
+    assert_eq!(rows(&sluice, postgres).await, before, "rows were added");
     assert!(sluice.stored_files().is_empty());
     assert!(peak < 128, "{peak} MiB");
     sluice.stop().await;
@@ -99,14 +109,22 @@ async fn leaves_nothing(config: &str, number: u64) -> Answers {
 #[tokio::test]
 async fn challenges_leave_no_row() {
     let number = requests();
-    let answers = leaves_nothing(NO_LIMITS, number).await;
+    let answers = leaves_nothing(NO_LIMITS, number, None).await;
+    assert_eq!(answers, Answers::from([((402, "payment_required".to_owned()), number)]));
+}
+
+#[tokio::test]
+async fn challenges_leave_no_row_in_postgres() {
+    // As many where the number is said; else another kind of database is not worth as long a wait.
+    let number = setting("SLUICE_E2E_FLOOD").unwrap_or(2_000);
+    let answers = leaves_nothing(NO_LIMITS, number, Some(&postgres::database())).await;
     assert_eq!(answers, Answers::from([((402, "payment_required".to_owned()), number)]));
 }
 
 #[tokio::test]
 async fn requests_past_the_limits_on_invoices_leave_no_row() {
     let number = requests();
-    let answers = leaves_nothing("", number).await;
+    let answers = leaves_nothing("", number, None).await;
     let challenged = answers[&(402, "payment_required".to_owned())];
     let refused = answers[&(503, "too_many_invoices".to_owned())];
     assert_eq!(challenged + refused, number, "{answers:?}");

@@ -64,6 +64,38 @@ async fn a_login_owns_what_costs_nothing_and_nobody_else_may_send_it() {
     sluice.finish().await;
 }
 
+/// Asserts that the price of a file is none, and that the command sends it without a payment.
+async fn the_command_pays_nothing(sluice: &Sluice, name: &str) {
+    let asked = sluice.get("/largefile?size=5").send().await.unwrap();
+    assert_eq!((asked.status(), asked.headers().contains_key(WWW_AUTHENTICATE)), (StatusCode::OK, false));
+    let answer: Value = asked.json().await.unwrap();
+    assert_eq!((&answer["price_sat"], &answer["allows"]["service"]), (&0.into(), &"media".into()), "{answer}");
+    assert!(answer["allows"]["max_upload_bytes"].as_u64().unwrap() >= MIB as u64, "{answer}");
+    fs::write(sluice.folder().join(name), name).unwrap();
+    let output = sluice.run(&["upload", name, "--paid", "--pay"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(sluice.payments_made().await, 0);
+}
+
+#[tokio::test]
+async fn the_command_takes_a_price_of_nothing_and_pays_above_it() {
+    let config = FREE_MIB.replace("/m/", "/").replace("rewrite = { from = \"/m\", to = \"/\" }", "");
+    let sluice = Sluice::start_with(&config).await;
+    the_command_pays_nothing(&sluice, "small").await;
+    fs::write(sluice.folder().join("large"), bytes(2 * MIB, 1)).unwrap();
+    let output = sluice.run(&["upload", "large", "--paid", "--pay"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(sluice.payments_made().await, 1);
+    sluice.finish().await;
+}
+
+#[tokio::test]
+async fn the_command_pays_nothing_in_a_dry_run() {
+    let sluice = Sluice::start_with(&format!("{SINGLE_USE}dry_run = true\n")).await;
+    the_command_pays_nothing(&sluice, "small").await;
+    sluice.finish().await;
+}
+
 /// Each network of clients gets two uploads without paying.
 const TWO_FREEBIES: &str = r#"
     [[service]]

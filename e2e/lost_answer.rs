@@ -162,6 +162,34 @@ async fn a_thousand_retries_at_two_media_servers_store_one_and_charge_once() {
     }
 }
 
+#[tokio::test]
+async fn who_lost_the_answer_as_the_token_expired_does_not_pay_again() {
+    let config = SINGLE_USE.to_owned() + "valid_for_secs = 60\n";
+    let sluice = Sluice::start_with(&config).await;
+    let credential = sluice.buy().await;
+    // Its time is over in a moment, and still it is all that it was sold as.
+    let soon = sluice_common::clock::unix_now() + 5;
+    let credential = sluice.restricted(&credential, &[&format!("media_valid_until={soon}")]);
+    let (file, other) = (bytes(20_000, 1), bytes(20_000, 2));
+    let stored: Value = sluice.upload(&credential, &file).await.json().await.unwrap();
+    eventually("the end of the token", async || {
+        (sluice.token_state(&credential).await["can_store"] == false && sluice_common::clock::unix_now() >= soon)
+            .then_some(())
+    })
+    .await;
+    let again = sluice.upload(&credential, &file).await;
+    assert!(again.headers().get("www-authenticate").is_none(), "{again:?}");
+    assert_eq!((again.status(), again.json::<Value>().await.unwrap()), (StatusCode::OK, stored));
+    for file in [&other, &bytes(100_000, 1)] {
+        let reply = sluice.upload(&credential, file).await;
+        assert_eq!(reply.status(), StatusCode::PAYMENT_REQUIRED);
+        assert_eq!(reply.headers().get_all("www-authenticate").iter().count(), 2);
+        assert_eq!(reply.json::<Value>().await.unwrap()["reason"], "expired");
+    }
+    assert_eq!(sluice.stored_files().len(), 1);
+    sluice.finish().await;
+}
+
 /// Clients that send the same upload until they are answered, unless `SLUICE_E2E_CLIENTS` says another number; of hundreds
 /// each sends a small one.
 const CLIENTS: u64 = 6;

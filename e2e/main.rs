@@ -8,6 +8,7 @@ mod s3_peer;
 mod support;
 
 mod command_line;
+mod counted_uses;
 mod crash;
 mod databases;
 mod downloads;

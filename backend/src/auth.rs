@@ -1,17 +1,13 @@
 //! Who is calling: a login (JWT), a paid credential, both or neither.
 
-use http::{
-    HeaderMap, Uri,
-    header::{AUTHORIZATION, COOKIE},
-    request::Parts,
-};
+use http::{HeaderMap, request::Parts};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sluice_common::{
     clock::unix_now,
     l402::{self, Credential, Token},
     lightning_message::NodeKey,
+    login::find_jwt,
     permit::{FreePermit, PermittedRequest},
     secret::Secret,
 };
@@ -133,7 +129,7 @@ impl Caller {
 
 /// Whom the request's login names; none if it has none.
 pub fn user(app: &App, parts: &Parts) -> Result<Option<User>, ApiError> {
-    let Some(jwt) = find_jwt(&parts.headers, &parts.uri) else { return Ok(None) };
+    let Some(jwt) = find_jwt(&parts.headers, parts.uri.query()) else { return Ok(None) };
     Ok(Some(app.logins.read(&jwt)?))
 }
 
@@ -166,36 +162,6 @@ pub fn free_permit(app: &App, parts: &Parts) -> Option<FreePermit> {
     let target = parts.uri.path_and_query()?.as_str();
     let request = PermittedRequest { method: &parts.method, target, headers: &parts.headers };
     FreePermit::of(&request, &app.accepted.load().master_keys, unix_now())
-}
-
-/// The first of: `Authorization: Bearer`, `?jwt=`, the cookie `jwt`.
-fn find_jwt(headers: &HeaderMap, uri: &Uri) -> Option<String> {
-    bearer(headers).or_else(|| query(uri)).or_else(|| cookie(headers))
-}
-
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    // Some clients join two header lines into one.
-    let lines = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).find_map(|part| {
-        let (scheme, jwt) = part.trim().split_once(' ').unwrap_or((part.trim(), ""));
-        scheme.eq_ignore_ascii_case("Bearer").then(|| jwt.trim().to_owned())
-    })
-}
-
-fn query(uri: &Uri) -> Option<String> {
-    let jwt = uri.query()?.split('&').find_map(|pair| pair.strip_prefix("jwt=")).filter(|jwt| !jwt.is_empty())?;
-    // Bytes that are no UTF-8 make a JWT that is not valid.
-    Some(percent_decode_str(jwt).decode_utf8_lossy().into_owned())
-}
-
-fn cookie(headers: &HeaderMap) -> Option<String> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(';')).find_map(|pair| {
-        let (name, jwt) = pair.trim().split_once('=')?;
-        let jwt = jwt.trim_matches('"');
-        // A cookie that was cleared is none.
-        (name == "jwt" && !jwt.is_empty()).then(|| jwt.to_owned())
-    })
 }
 
 #[cfg(test)]
@@ -272,24 +238,5 @@ mod tests {
         }
         assert_eq!(JwtKey::new(Secret::new(String::new())).unwrap_err(), EmptyJwtKey);
         assert!(!format!("{:?}", key()).contains("4212"));
-    }
-
-    fn found(headers: &[(&'static str, &'static str)], uri: &'static str) -> Option<String> {
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        find_jwt(&headers, &Uri::from_static(uri))
-    }
-
-    #[test]
-    fn finds_a_login_in_three_places() {
-        let a = Some("a.b.c".to_owned());
-        assert_eq!(found(&[("authorization", "Bearer a.b.c")], "/file"), a);
-        assert_eq!(found(&[("authorization", "bearer  a.b.c")], "/file?jwt=x"), a);
-        assert_eq!(found(&[("authorization", "L402 x:y"), ("authorization", "BEARER a.b.c")], "/"), a);
-        assert_eq!(found(&[("authorization", "L402 x:y, Bearer a.b.c")], "/"), a);
-        assert_eq!(found(&[], "/file?x=1&jwt=a.b%2Ec&jwt=x"), a);
-        assert_eq!(found(&[("cookie", "x=1; jwt=a.b.c; y=2")], "/file"), a);
-        assert_eq!(found(&[("cookie", "xjwt=1"), ("cookie", "jwt=\"a.b.c\"")], "/file?jw=1"), a);
-        assert_eq!(found(&[("authorization", "Basic YTpi"), ("cookie", "xjwt=1; jwt=")], "/file?xjwt=1&jwt="), None);
-        assert_eq!(found(&[("authorization", "Bearer ")], "/"), Some(String::new()), "one that is not valid");
     }
 }

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod l402;
 pub mod lightning_message;
 pub mod limits;
+pub mod login;
 pub mod media_token;
 pub mod muid;
 pub mod network;

@@ -45,6 +45,15 @@ impl Answer {
         Self { status: StatusCode::NO_CONTENT, code: None, headers, body: Bytes::new(), closes: false }
     }
 
+    /// 200 with this JSON, which is for now.
+    pub fn json(value: &serde_json::Value) -> Self {
+        let headers = vec![
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ];
+        Self { status: StatusCode::OK, code: None, headers, body: value.to_string().into(), closes: false }
+    }
+
     /// An answer without a body that sends clients on.
     pub fn elsewhere(status: StatusCode, location: (HeaderName, HeaderValue)) -> Self {
         Self { status, code: None, headers: vec![location], body: Bytes::new(), closes: false }

@@ -1,7 +1,7 @@
 //! Dry run: a service is shadowed. What it would do with each request is decided, logged and counted, and the request goes
 //! on all the same.
 
-use sluice_common::problem::Problem;
+use sluice_common::{l402::Lapsed, problem::Problem};
 
 use crate::{
     answer::Answer,
@@ -12,24 +12,32 @@ use crate::{
 
 impl Gate {
     /// Lets a request of `service` through, whatever is decided, and notes what would have become of it. One with a good
-    /// token goes on with it, others without.
-    pub(crate) async fn rehearse(&self, service: ServiceId, decision: Decision, now: u64) -> Forward {
+    /// token goes on with it, others without. Only who asks the media server's price is answered: it costs nothing.
+    pub(crate) async fn rehearse(&self, service: ServiceId, decision: Decision, now: u64) -> Result<Forward, Answer> {
         let (would, code, price_sat) = match decision {
-            Decision::Forward(forward) if forward.permit.is_none() => return forward,
+            Decision::Forward(forward) if forward.permit.is_none() => return Ok(forward),
+            Decision::Forward(forward) if forward.is_only_compared => {
+                (Rehearsed::Challenge, Some(Lapsed::Expired.code()), None)
+            }
             Decision::Forward(forward) => match self.confirm(&forward, now).await {
                 Ok(()) => {
                     self.note(service, Rehearsed::Forward, None, None);
-                    return forward;
+                    return Ok(forward);
                 }
                 Err(answer) => (Rehearsed::Refuse, Answer::code(&answer), None),
             },
             Decision::Refuse(problem) => (Rehearsed::Refuse, Some(Problem::code(&problem)), None),
+            Decision::CostsNothing(answer) => return Err(answer),
+            Decision::Challenge(demand) if demand.is_question => {
+                self.note(service, Rehearsed::Challenge, Some(demand.reason.code()), demand.price_sat);
+                return Err(self.costs_nothing(&demand));
+            }
             Decision::Challenge(Demand { reason, price_sat, .. }) => {
                 (Rehearsed::Challenge, Some(reason.code()), price_sat)
             }
         };
         self.note(service, would, code, price_sat);
-        self.without_token(service)
+        Ok(self.without_token(service))
     }
 
     /// Notes what would have become of a request. A price that must be asked for is not asked: none is said then.

@@ -38,10 +38,12 @@ use crate::{
     lightning::LightningNode,
     limits::{Client, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome, Rehearsed},
-    paywall::{Asked, Challenged, Decision, Forward, Paywall, PriceError, Reason, ServiceId, too_large_problem},
+    paywall::{
+        Asked, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId, too_large_problem,
+    },
     record::Record,
     request::{is_grpc, strip, strip_response},
-    uses::HeldUse,
+    uses::{BrokenOff, HeldUse},
 };
 
 /// When a client should come again after what is away.
@@ -73,6 +75,8 @@ pub struct Gate {
 pub struct Visit {
     client: Option<Client>,
     forward: Option<Forward>,
+    /// The most that its body may have; none: any.
+    max_body_bytes: Option<u64>,
     body_bytes: u64,
     /// A body to send in the place of the one from behind.
     replacement: Option<Bytes>,
@@ -185,6 +189,7 @@ impl Gate {
                     visit.watch = watch.inspect(|watch| watch.body_came());
                 }
                 visit.record.outcome = Some(if forward.permit.is_some() { Outcome::Paid } else { Outcome::Free });
+                visit.max_body_bytes = self.paywall.max_body_bytes(&forward, &session.req_header().headers);
                 visit.forward = Some(forward);
                 Ok(false)
             }
@@ -221,6 +226,7 @@ impl Gate {
     /// The second half: once the request is as it is forwarded.
     pub(crate) fn permit(&self, request: &mut RequestHeader, visit: &mut Visit) -> Result<()> {
         visit.held.iter_mut().for_each(HeldUse::forwarded);
+        visit.upload.iter_mut().for_each(TokenUpload::forwarded);
         let target = request.uri.path_and_query().map_or("", |target| target.as_str());
         let permitted = PermittedRequest { method: &request.method, target, headers: &request.headers };
         let permit =
@@ -262,8 +268,7 @@ impl Gate {
             return Err(Error::explain(HTTPStatus(408), "the body came too slowly"));
         }
         // What an upgraded connection carries is no upload.
-        let max = visit.forward.as_ref().and_then(Forward::max_body_bytes).filter(|_| !session.was_upgraded());
-        match max {
+        match visit.max_body_bytes.filter(|_| !session.was_upgraded()) {
             // An answer that is on its way is not to be cut off: who gave it reads on, within bounds.
             Some(max) if visit.body_bytes > max && !is_answered(session) => {
                 Err(Error::explain(HTTPStatus(413), "more than was paid for"))
@@ -315,7 +320,7 @@ impl Gate {
         // Too slow is as good as gone.
         visit.record.failed(*error.esource() == Downstream || *error.etype() == HTTPStatus(408));
         if let Some(held) = &mut visit.held {
-            held.failed().await;
+            held.failed(broken_off(error)).await;
         }
         visit.watch.iter().for_each(|watch| watch.body_ended());
         if let Some(upload) = &mut visit.upload
@@ -355,6 +360,11 @@ impl Gate {
     /// What a service sells.
     pub(crate) fn offer(&self, service: ServiceId) -> &Offer {
         self.paywall.offer(service)
+    }
+
+    /// What who asks for the price is told where nothing is to be paid.
+    pub(crate) fn costs_nothing(&self, demand: &Demand) -> Answer {
+        self.paywall.costs_nothing(demand)
     }
 
     /// What is counted.
@@ -402,7 +412,7 @@ impl Gate {
         };
         match decision {
             Decision::Refuse(problem) => Some(problem.into()),
-            Decision::Forward(_) => None,
+            Decision::Forward(_) | Decision::CostsNothing(_) => None,
             Decision::Challenge(demand) => {
                 match self.challenge(&demand, session, visit.client.as_ref()?.network()).await {
                     Challenged::Answer(answer) => Some(answer),
@@ -462,6 +472,15 @@ fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Opti
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").detail("Something went wrong here."),
     };
     Some(problem.into())
+}
+
+/// Who ended a request that failed.
+fn broken_off(error: &Error) -> BrokenOff {
+    match (error.esource(), error.etype()) {
+        (_, HTTPStatus(413 | 429)) => BrokenOff::Refused,
+        (_, HTTPStatus(408)) | (Downstream, _) => BrokenOff::ByClient,
+        _ => BrokenOff::ByServer,
+    }
 }
 
 /// Whether the client has been given an answer: after `100 Continue` it still waits for one.

@@ -17,6 +17,9 @@ pub enum PathError {
     /// A backslash, raw or as `%5C`: some servers take it for a slash.
     #[error("the path holds a backslash")]
     Backslash,
+    /// `.` or `..` with a parameter (`..;x`): some servers take the parameter off, and then go up.
+    #[error("the path holds a `.` or `..` with a `;` behind it")]
+    DotWithParameter,
     /// A raw control character.
     #[error("the path holds a control character")]
     Control,
@@ -39,8 +42,25 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathError> {
     if is_plain(path) {
         return Ok(Cow::Borrowed(path));
     }
-    let normal = resolve(&decode(path)?);
+    let decoded = decode(path)?;
+    if decoded.split('/').any(|segment| matches!(before_parameter(segment), Some("." | ".."))) {
+        return Err(PathError::DotWithParameter);
+    }
+    let normal = resolve(&decoded);
     Ok(if normal == path { Cow::Borrowed(path) } else { Cow::Owned(normal) })
+}
+
+/// The normalised path as servers read it that take parameters (`;…`, RFC 3986, 3.3) off its segments; none: it has none.
+pub fn without_parameters(path: &str) -> Option<String> {
+    let segments: Vec<_> = path.split('/').collect();
+    let bare: Vec<_> = segments.iter().map(|segment| before_parameter(segment).unwrap_or(segment)).collect();
+    (bare != segments).then(|| resolve(&bare.join("/")))
+}
+
+/// What of a segment is before its first parameter; none: it has none.
+fn before_parameter(segment: &str) -> Option<&str> {
+    let at = [";", "%3B"].iter().filter_map(|sign| segment.find(sign)).min()?;
+    segment.get(..at)
 }
 
 /// Whether nothing in the path needs a look; says no to some normal paths too.
@@ -182,6 +202,22 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_no_part_of_a_path_to_some() {
+        for (path, bare) in [
+            ("/a/b", None),
+            ("/a;x/b", Some("/a/b")),
+            ("/a/b;x;y=z", Some("/a/b")),
+            ("/a/b%3Bx", Some("/a/b")),
+            ("/a/;x/b", Some("/a/b")),
+            ("/a/...;x", Some("/a/...")),
+            ("/a/;", Some("/a/")),
+        ] {
+            let normal = normalise(path).unwrap();
+            assert_eq!(without_parameters(&normal).as_deref(), bare, "{path}");
+        }
+    }
+
+    #[test]
     fn muids_and_media_tokens_pass_in_both_spellings() {
         let muid = "-V9rMHRbp8urB8zFn9yDvkVknEyWSQm3Z1_wtXsV9YU";
         for path in [format!("/file/{muid}="), format!("/file/{muid}%3D"), format!("/file/bG9j.{muid}=..Zg==.c2ln")] {
@@ -210,6 +246,11 @@ mod tests {
             ("/largefile%00", PathError::Nul),
             ("/x\\..\\largefile", PathError::Backslash),
             ("/x%5c..%5Clargefile", PathError::Backslash),
+            ("/static/..;/admin", PathError::DotWithParameter),
+            ("/static/..;x=y", PathError::DotWithParameter),
+            ("/static/.;/admin", PathError::DotWithParameter),
+            ("/static/%2e.%3b/admin", PathError::DotWithParameter),
+            ("/static%2f..;%2fadmin", PathError::DotWithParameter),
             ("/largefile\n", PathError::Control),
             ("/large\tfile", PathError::Control),
             ("/largefile\x7f", PathError::Control),

@@ -58,7 +58,7 @@ pub fn strip(request: &mut RequestHeader, forwards_credential: bool) -> Result<(
         request.remove_header(name);
     }
     let lines = request.headers.get_all(AUTHORIZATION).iter();
-    let others: Vec<HeaderValue> = lines.filter(|line| !Credential::is_in(line)).cloned().collect();
+    let others: Vec<HeaderValue> = lines.filter_map(Credential::beside).collect();
     request.remove_header(&AUTHORIZATION);
     others.into_iter().try_for_each(|line| request.append_header(AUTHORIZATION, line).map(drop))
 }
@@ -72,6 +72,12 @@ pub fn strip_response(response: &mut ResponseHeader) {
 
 fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect()
+}
+
+/// Whether two names of headers are one to a server that reads `_` as `-`, as CGI does.
+pub(crate) fn is_one_to_cgi(one: &str, other: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-'));
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }
 
 /// Whether a gRPC client asks, which reads its outcome from `grpc-status` alone.
@@ -146,7 +152,7 @@ mod tests {
             for (name, value) in [
                 ("authorization", "Bearer a.b.c"),
                 ("authorization", "L402 junk"),
-                ("authorization", "Bearer a.b.c, LSAT junk"),
+                ("authorization", "Bearer d, LSAT junk, token=x,Basic YTpi"),
                 ("macaroon", "00"),
                 ("grpc-metadata-macaroon", "00"),
                 ("sluice-permit", "forged"),
@@ -156,7 +162,7 @@ mod tests {
             strip(&mut request, forwards_credential).unwrap();
             request.headers.iter().map(|(_, value)| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(forwarded(false), ["Bearer a.b.c"]);
+        assert_eq!(forwarded(false), ["Bearer a.b.c", "Bearer d,Basic YTpi"]);
         assert_eq!(forwarded(true).len(), 5, "all but what only Sluice says");
     }
 }

@@ -2,12 +2,16 @@
 //! counts what it stores.
 //!
 //! A request holds one use of its token. An answer with success spends it, before the answer goes out; any other gives it
-//! back. Without an answer nobody knows what the server behind did: it is given back three times in a row and then spent,
-//! but always where that server cannot have had the whole request.
+//! back. Without an answer nobody knows what the server behind did: it is given back three times in a row and then spent.
+//! Always given back is what that server was never asked, what was refused here, and an upload of a declared length that its
+//! client broke off, for it holds less than it said. How often the last two may happen, the bytes bound that were not stored.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode};
+use http::{
+    Method, StatusCode,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 use pingora::http::ResponseHeader;
 use sluice_common::{clock::unix_now, l402::Token, problem::Problem};
 use tokio::{
@@ -21,6 +25,7 @@ use crate::{
     config::Offer,
     ledger::{LedgerDb, LedgerError, NoUse, UseEnd, UseHold, UseOrder},
     paywall::Asked,
+    request::is_grpc,
 };
 
 /// How long a use stays held after its gateway died.
@@ -39,6 +44,17 @@ const NOTE_PAUSE: Duration = Duration::from_secs(1);
 /// When a client should come again while the last use is under way.
 pub(crate) const IN_USE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// Who ended a request before it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokenOff {
+    /// The client, or it was too slow.
+    ByClient,
+    /// The server behind, or the way to it.
+    ByServer,
+    /// The gateway, for more came than may.
+    Refused,
+}
+
 /// A use that a request holds. Dropped before it was ended, it ends by what is known.
 pub(crate) struct HeldUse {
     ledger: Arc<dyn LedgerDb>,
@@ -46,6 +62,9 @@ pub(crate) struct HeldUse {
     hold: Option<UseHold>,
     renewing: JoinHandle<()>,
     is_forwarded: bool,
+    /// Whether the server behind can tell a body that was broken off, and so does not act on it.
+    is_length_declared: bool,
+    is_grpc: bool,
     is_body_whole: bool,
     body_bytes: u64,
     /// Whether a request without a byte in its body is an upload of nothing, which costs nothing.
@@ -75,18 +94,23 @@ impl HeldUse {
         let (payment_hash, counters) = (token.payment_hash(), token.counters());
         let hold = ledger.hold_use(&UseOrder { payment_hash, counters, lease_until: now + LEASE_SECS, now }).await?;
         if unix_now().saturating_sub(now) >= LEASE_SECS {
-            // It waited for so long that it has ended already.
+            // It waited for so long that others may take it for a dead gateway's. Nobody was asked anything.
+            tokio::spawn(note(Arc::clone(ledger), hold, UseEnd::GivenBack));
             return Err(LedgerError::Timeout(LEASE_SECS).into());
         }
         let renewing = tokio::spawn(renew(Arc::clone(ledger), hold.clone()));
         let sends = [Method::POST, Method::PUT, Method::PATCH].contains(asked.method);
         let declares = asked.headers.contains_key("upload-length")
             || asked.query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("size=")));
+        let is_grpc = is_grpc(asked.headers);
+        let declares_length = asked.headers.contains_key(CONTENT_LENGTH);
         Ok(Some(Self {
             ledger: Arc::clone(ledger),
             hold: Some(hold),
             renewing,
             is_forwarded: false,
+            is_length_declared: declares_length && !asked.headers.contains_key(TRANSFER_ENCODING) && !is_grpc,
+            is_grpc,
             is_body_whole: false,
             body_bytes: 0,
             is_empty_for_nothing: sends && offer.price.is_by_size() && !declares,
@@ -119,12 +143,18 @@ impl HeldUse {
     }
 
     /// Ends it without an answer.
-    pub async fn failed(&mut self) {
-        self.end(self.end_without_answer()).await;
+    pub async fn failed(&mut self, broken_off: BrokenOff) {
+        self.end(self.end_without_answer(broken_off)).await;
     }
 
-    fn end_without_answer(&self) -> UseEnd {
-        if self.is_forwarded && self.is_body_whole { UseEnd::Unanswered } else { UseEnd::GivenBack }
+    fn end_without_answer(&self, broken_off: BrokenOff) -> UseEnd {
+        let is_nothing = match broken_off {
+            BrokenOff::ByClient => self.is_length_declared && !self.is_body_whole,
+            BrokenOff::ByServer => false,
+            // The bytes of gRPC are not counted, and what came of a stream has been acted on.
+            BrokenOff::Refused => !self.is_grpc,
+        };
+        if !self.is_forwarded || is_nothing { UseEnd::GivenBack } else { UseEnd::Unanswered }
     }
 
     async fn end(&mut self, end: UseEnd) {
@@ -140,7 +170,8 @@ impl Drop for HeldUse {
     fn drop(&mut self) {
         self.renewing.abort();
         if let (Some(hold), Ok(runtime)) = (self.hold.take(), Handle::try_current()) {
-            runtime.spawn(note(Arc::clone(&self.ledger), hold, self.end_without_answer()));
+            let end = self.end_without_answer(BrokenOff::ByClient);
+            runtime.spawn(note(Arc::clone(&self.ledger), hold, end));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use axum::{
     Json,
+    body::Body,
     extract::{Request, State},
 };
 use http::{HeaderMap, request::Parts};
@@ -19,11 +20,11 @@ use utoipa::ToSchema;
 use super::{AppState, MediaJson, UploadForm, content_type, declared_len};
 use crate::{
     auth::{self, User},
-    db::{Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
+    db::{Media, Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
     error::{ApiError, Blocked, check_declared_len},
     openapi::{LoginErrors, Problem, ServerErrors, UploadErrors},
     state::App,
-    upload::UploadOrder,
+    upload::{UploadError, UploadOrder},
 };
 
 /// What is left of a token, and what it stored.
@@ -89,13 +90,40 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
     let (parts, body) = request.into_parts();
     // A login that is not good first: no payment would mend it.
     let user = auth::writer(&app, &parts)?;
-    let order = match auth::free_permit(&app, &parts) {
-        Some(permit) => free_order(&app, user, &permit)?,
+    let (order, is_over) = match auth::free_permit(&app, &parts) {
+        Some(permit) => (free_order(&app, user, &permit)?, false),
         None => paid_order(&app, user, &parts).await?,
     };
     check_declared_len(declared_len(&parts.headers), order.max_upload_bytes)?;
-    let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
+    let content_type = content_type(&parts.headers);
+    let media = match order.paid.clone().filter(|_| is_over) {
+        Some(paid) => receive_again(&app, order, paid, content_type, body).await?,
+        None => app.uploads.receive(order, content_type, body).await?,
+    };
     Ok(Json(media.into()))
+}
+
+/// The answer to an upload before may have been lost when the token's time was nearly over.
+async fn receive_again(
+    app: &App,
+    order: UploadOrder,
+    paid: PaidUse,
+    content_type: Option<&str>,
+    body: Body,
+) -> Result<Media, ApiError> {
+    match app.uploads.receive_again(order, paid.clone(), content_type, body).await {
+        Err(UploadError::UsedUp) => {
+            // Perhaps the very one that is sent again: who pays now pays for nothing.
+            let counters = app.db.token_use(&paid, OffsetDateTime::now_utc()).await?.counters;
+            let is_under_way = counters.iter().any(|counter| !counter.has_room() && !counter.is_used_up());
+            Err(if is_under_way {
+                UploadError::UploadInProgress.into()
+            } else {
+                ApiError::Blocked(Lapsed::Expired.into())
+            })
+        }
+        answer => Ok(answer?),
+    }
 }
 
 /// What the gateway lets through without a token is its login's.
@@ -106,18 +134,22 @@ fn free_order(app: &App, user: Option<User>, permit: &FreePermit) -> Result<Uplo
     Ok(UploadOrder { owner, max_upload_bytes, paid: None, public: false, template: false })
 }
 
-async fn paid_order(app: &App, user: Option<User>, parts: &Parts) -> Result<UploadOrder, ApiError> {
+/// And whether the token's time is over: then nothing is stored.
+async fn paid_order(app: &App, user: Option<User>, parts: &Parts) -> Result<(UploadOrder, bool), ApiError> {
     let token = auth::token(app, &parts.headers).await?.ok_or(ApiError::PaymentRequired)?;
-    let permit =
-        token.permit(unix_seconds(OffsetDateTime::now_utc())).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
+    let now = unix_seconds(OffsetDateTime::now_utc());
+    let over = token.expired_permit(now);
+    let is_over = over.is_some();
+    let permit = over.map_or_else(|| token.permit(now), Ok).map_err(|lapsed| ApiError::Blocked(lapsed.into()))?;
     let token = permit.token();
-    Ok(UploadOrder {
+    let order = UploadOrder {
         owner: user.map_or_else(|| Owner::credential(&token.credential_hash()), |user| Owner::node(&user.key)),
         max_upload_bytes: token.max_upload_bytes(),
         paid: Some(paid_use(token)),
         public: false,
         template: false,
-    })
+    };
+    Ok((order, is_over))
 }
 
 fn paid_use(token: &Token) -> PaidUse {

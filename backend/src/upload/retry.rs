@@ -1,11 +1,12 @@
-//! An upload whose answer was lost, sent again with a token that is used up.
+//! An upload whose answer was lost, sent again with a token that is used up, or over.
 
-use std::{convert::Infallible, io};
+use std::{convert::Infallible, io, sync::Arc};
 
 use axum::body::{Body, HttpBody};
 use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{UploadError, UploadOrder, Uploads, body::BodyBytes, form, pipeline::Pipeline};
 use crate::{
@@ -14,6 +15,22 @@ use crate::{
 };
 
 impl Uploads {
+    /// Receives an upload with a token that stores nothing more, for its time is over. It may be one that it stored: then it
+    /// is answered as that was, else with [`UploadError::UsedUp`].
+    pub async fn receive_again(
+        self: &Arc<Self>,
+        order: UploadOrder,
+        paid: PaidUse,
+        content_type: Option<&str>,
+        body: Body,
+    ) -> Result<Media, UploadError> {
+        let boundary = form::boundary(content_type)?;
+        let uploads = Arc::clone(self);
+        // In a task of its own, so that who hangs up leaves no lease.
+        let comparing = async move { uploads.compare(&order, &paid, boundary, body).await }.in_current_span();
+        self.running.spawn(comparing).await.unwrap_or(Err(UploadError::Interrupted))
+    }
+
     /// Reads an upload whose token is used up, and stores nothing: the same content as the token stored is answered with
     /// what is stored, if that is still there.
     pub(super) async fn compare(

@@ -235,6 +235,39 @@ async fn an_expired_token_still_opens_what_it_stored() {
 }
 
 #[tokio::test]
+async fn what_an_expired_token_stored_may_be_sent_again_and_nothing_else() {
+    let server = Server::new().await;
+    let short = |max_uses| ServiceTerms { valid_for_secs: Some(2), max_uses, ..terms() };
+    let [used_up, has_uses, any] =
+        [Some(1), Some(2), None].map(|uses| server.credential_of(&short(uses), unix_now(), &[]));
+    let mut stored = Vec::new();
+    for credential in [&used_up, &has_uses, &any] {
+        stored.push(upload(&server, credential, b"its answer was lost").await.json());
+    }
+    let files = server.stored_files().await.len();
+    for (credential, stored) in [&used_up, &has_uses, &any].into_iter().zip(stored) {
+        eventually(async || status(&server, credential).await["reason"] == "expired").await;
+        let again = upload(&server, credential, b"its answer was lost").await;
+        assert_eq!((again.status.as_u16(), again.json()), (200, stored));
+        for other in [&b"its answer was list"[..], &[7; 10_000]] {
+            let answer = upload(&server, credential, other).await;
+            assert_problem(&answer, 402, "expired");
+            assert_eq!(answer.header("sluice-payment-required"), "expired");
+        }
+        // Of a use that was stored, five within the hour; the longer one was none.
+        for _ in 0..3 {
+            assert_eq!(upload(&server, credential, b"its answer was lost").await.status, 200);
+        }
+        assert_problem(&upload(&server, credential, b"its answer was lost").await, 429, "too_many_retries");
+        let stored = status(&server, credential).await["stored"].as_array().unwrap().len();
+        assert_eq!(stored, 1, "nothing more is stored");
+    }
+    assert_eq!(server.stored_files().await.len(), files);
+    let idle = server.credential_minted_at(unix_now() - 3_600, &[]);
+    assert_problem(&upload(&server, &idle, b"its answer was lost").await, 402, "expired");
+}
+
+#[tokio::test]
 async fn a_login_beside_the_token_owns_the_file() {
     let server = Server::new().await;
     let readonly = server.login_from(1, true, OffsetDateTime::now_utc());

@@ -86,18 +86,21 @@ pub(super) struct Purchase<'a> {
 }
 
 impl Purchase<'_> {
-    /// A token that is paid: one that was offered before, else a new one.
-    pub(super) async fn make(&self) -> Result<SavedToken, ClientError> {
+    /// A token that is paid: one that was offered before, else a new one. None: it costs nothing.
+    pub(super) async fn make(&self) -> Result<Option<SavedToken>, ClientError> {
         let saved = self.state.tokens()?;
         for token in saved.into_iter().filter(|token| self.is_open(token, unix_now())) {
             console::note(format_args!("token {} was offered before and is not paid yet", token.short_name()));
             if let Some(paid) = self.settle(token).await? {
-                return Ok(paid);
+                return Ok(Some(paid));
             }
         }
-        let token = self.ask_for_token().await?;
+        let Some(token) = self.ask_for_token().await? else {
+            console::note("the server takes it for nothing");
+            return Ok(None);
+        };
         let invoice: Invoice = token.invoice.parse().map_err(PurchaseError::from)?;
-        self.settle(token).await?.ok_or_else(|| PurchaseError::NotPaid(time_left(&invoice)).into())
+        self.settle(token).await?.ok_or_else(|| PurchaseError::NotPaid(time_left(&invoice)).into()).map(Some)
     }
 
     /// Whether an offer of before can still be taken, or may have been paid although nothing came back.
@@ -110,9 +113,9 @@ impl Purchase<'_> {
             && TokenTerms::of(&token.macaroon).max_upload_bytes() >= self.size
     }
 
-    /// A new offer, checked and saved.
-    async fn ask_for_token(&self) -> Result<SavedToken, ClientError> {
-        let (challenge, said) = self.api.challenge(self.size).await?;
+    /// A new offer, checked and saved. None: it costs nothing.
+    async fn ask_for_token(&self) -> Result<Option<SavedToken>, ClientError> {
+        let Some((challenge, said)) = self.api.challenge(self.size).await? else { return Ok(None) };
         let invoice: Invoice = challenge.invoice.parse().map_err(PurchaseError::from)?;
         let identifier = challenge.macaroon.identifier().map_err(PurchaseError::from)?;
         if identifier.payment_hash != invoice.payment_hash() {
@@ -138,7 +141,7 @@ impl Purchase<'_> {
             ended: None,
         };
         self.state.save(&token)?;
-        Ok(token)
+        Ok(Some(token))
     }
 
     /// Has the invoice of `token` paid. None: it was offered before, and turns out to be expired and unpaid.

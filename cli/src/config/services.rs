@@ -99,10 +99,12 @@ impl Settings {
         let method = |text: &String| {
             text.parse().map_err(|_| Invalid::Method { service: service.name.clone(), method: text.clone() })
         };
+        // Other servers behind may take the body for the file, which has then what was paid for.
+        let is_measured = price.is_by_size() && self.forwards_credential(service);
         let terms = ServiceTerms {
             capabilities: service.capabilities.clone(),
             max_upload_mb: service.max_upload_mb.get(),
-            form_allowance_bytes: if price.is_by_size() { FORM_ALLOWANCE_BYTES } else { 0 },
+            form_allowance_bytes: if is_measured { FORM_ALLOWANCE_BYTES } else { 0 },
             max_uses: max_uses(service, &price),
             valid_for_secs: Some(service.valid_for_secs.get()),
             constraints: service.constraints.clone().into_iter().collect(),

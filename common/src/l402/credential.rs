@@ -86,9 +86,21 @@ impl Credential {
         Ok(found)
     }
 
-    /// Whether an `Authorization` line says that a credential is in it, be it one or not.
-    pub fn is_in(line: &HeaderValue) -> bool {
-        credentials(&String::from_utf8_lossy(line.as_bytes())).next().is_some()
+    /// What an `Authorization` line holds beside credentials, be they good ones or not; none: nothing.
+    pub fn beside(line: &HeaderValue) -> Option<HeaderValue> {
+        let mut is_ours = false;
+        let is_other = |part: &&[u8]| {
+            let text = String::from_utf8_lossy(part);
+            let begins_another = || {
+                let is_word = |scheme: &str| scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+                text.trim().split_once(' ').is_some_and(|(scheme, _)| is_word(scheme))
+            };
+            // What follows without a scheme of its own belongs to the one before.
+            is_ours = after_scheme(&text).is_some() || (is_ours && !begins_another());
+            !is_ours
+        };
+        let others: Vec<_> = line.as_bytes().split(|byte| *byte == b',').filter(is_other).collect();
+        HeaderValue::from_bytes(others.join(&b","[..]).trim_ascii()).ok().filter(|value| !value.is_empty())
     }
 
     /// Reads `MACAROON:PREIMAGE_HEX`, or a macaroon alone that has its preimage in a caveat.

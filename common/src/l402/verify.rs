@@ -222,6 +222,12 @@ impl Token {
         }
         Ok(Permit(self.clone()))
     }
+
+    /// What it allows at `now` (unix seconds) if its only fault is that its time is over: to send again what it stored, for
+    /// the answer may have been lost. It stores nothing more.
+    pub fn expired_permit(&self, now: u64) -> Option<Permit> {
+        (self.permit(now).err() == Some(Lapsed::Expired)).then(|| Permit(self.clone()))
+    }
 }
 
 impl Permit {

@@ -50,6 +50,9 @@ pub struct GatewayConfig {
     pub shutdown_timeout: Duration,
 }
 
+/// The shortest lifetime of a token, in seconds: its invoice can be paid for half of it.
+const MIN_VALID_FOR_SECS: u64 = 60;
+
 /// Where clients come by TLS.
 #[derive(Debug, Clone)]
 pub struct TlsConfig {
@@ -148,6 +151,9 @@ pub enum ConfigError {
         /// The key in the file.
         key: &'static str,
     },
+    /// A lifetime in which nobody could pay and then send.
+    #[error("service `{0}`: valid_for_secs must be at least {MIN_VALID_FOR_SECS}")]
+    ValidFor(String),
     /// A path that its server cannot be asked for.
     #[error(
         "service `{service}`: `{path}` does not begin as rewrite.from does (and `/`, where rewrite.to is `/`), so no request of this service has it"
@@ -250,14 +256,13 @@ impl Offer {
         if let Some((constraint, _)) = terms.constraints.iter().find(cannot_be) {
             return Err(ConfigError::Constraint { service: service(), constraint: constraint.clone() });
         }
-        for (key, value) in [
-            ("max_upload_mb", Some(terms.max_upload_mb)),
-            ("reuse", terms.max_uses),
-            ("valid_for_secs", terms.valid_for_secs),
-        ] {
+        for (key, value) in [("max_upload_mb", Some(terms.max_upload_mb)), ("reuse", terms.max_uses)] {
             if value == Some(0) {
                 return Err(ConfigError::Zero { service: service(), key });
             }
+        }
+        if terms.valid_for_secs.is_some_and(|secs| secs < MIN_VALID_FOR_SECS) {
+            return Err(ConfigError::ValidFor(service()));
         }
         if let Some(path) = self.not_rewritten() {
             return Err(ConfigError::NotRewritten { service: service(), path });
@@ -330,6 +335,7 @@ mod tests {
             (checked(|o| o.terms.constraints = vec![("a".into(), "x\n".into())]), "constraint `a`"),
             (checked(|o| o.terms.max_uses = Some(0)), "reuse"),
             (checked(|o| o.terms.max_upload_mb = 0), "max_upload_mb"),
+            (checked(|o| o.terms.valid_for_secs = Some(59)), "valid_for_secs must be at least 60"),
             (checked(|o| o.access = Access::protect(Vec::new())), "protect is empty"),
             (checked(|o| o.scope.rewrite = Some(Rewrite::new("/api", "/").unwrap())), "`/largefile` does not begin"),
             (

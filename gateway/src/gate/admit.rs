@@ -2,14 +2,12 @@
 
 use std::time::Instant;
 
-use http::{
-    HeaderMap, StatusCode,
-    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE},
-};
+use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
 use pingora::proxy::Session;
 use sluice_common::{
     clock::unix_now,
     l402::{Credential, Identifier, Lapsed},
+    login::find_jwt,
     problem::Problem,
     revocation::{NotKnown, Revocations, revoked_problem},
 };
@@ -60,7 +58,7 @@ impl Gate {
             decision => decision,
         };
         if let Some(service) = service.filter(|service| self.paywall.offer(*service).dry_run) {
-            let forward = self.rehearse(service, decision, now).await;
+            let forward = self.rehearse(service, decision, now).await?;
             if is_upload {
                 let begun = self.begin_upload(&forward, &asked, client, visit);
                 begun.map_err(|limited| self.limited(limited, is_grpc))?;
@@ -96,6 +94,7 @@ impl Gate {
         match decision {
             // What costs nothing any more.
             Decision::Forward(forward) => Ok(forward),
+            Decision::CostsNothing(answer) => Err(answer),
             Decision::Refuse(problem) => Err(problem.into()),
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
@@ -134,7 +133,7 @@ impl Gate {
             return false;
         }
         // The media server wants to know whose the file is: who has no login would be refused, and could not pay.
-        if offer.forward_credential && !has_login(asked) {
+        if offer.forward_credential && find_jwt(asked.headers, asked.query).is_none() {
             return false;
         }
         let declared = if has_body { declared_bytes(asked.headers) } else { Some(0) };
@@ -277,15 +276,6 @@ fn not_known(error: NotKnown) -> Answer {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
         .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
     Answer::from(problem).retry_after(RETRY_AFTER)
-}
-
-/// Whether there is something like a login; whether it is good, the media server says.
-fn has_login(asked: &Asked<'_>) -> bool {
-    let holds = |name, text: &str| {
-        let mut lines = asked.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        lines.any(|line| line.to_ascii_lowercase().contains(text))
-    };
-    asked.query.is_some_and(|query| query.contains("jwt=")) || holds(AUTHORIZATION, "bearer ") || holds(COOKIE, "jwt=")
 }
 
 /// The length of a body, if it is declared.

@@ -16,6 +16,7 @@ use pingora::{Result, http::RequestHeader};
 use serde::{Deserialize, Serialize};
 
 use super::Cidr;
+use crate::request::is_one_to_cgi;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -171,16 +172,12 @@ impl ClientNetwork {
 /// Whether a header is one of those that say where a client is. Of a trusted proxy's, those stay that say something else
 /// (the port, the prefix of the path). A server behind may read `_` as `-`, as CGI does.
 fn claims_address(name: &HeaderName, by_proxy: bool) -> bool {
+    const PREFIX: &str = "x-forwarded-";
     let name = name.as_str();
-    let is = |other: &str| name.len() == other.len() && starts_with(name, other);
+    let is = |other: &str| is_one_to_cgi(name, other);
     OTHER_ADDRESSES.iter().any(|other| is(other))
         || [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST].iter().any(|other| is(other.as_str()))
-        || (!by_proxy && starts_with(name, "x-forwarded-"))
-}
-
-fn starts_with(name: &str, prefix: &str) -> bool {
-    let dashed = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-    name.len() >= prefix.len() && dashed.zip(prefix.bytes()).all(|(one, other)| one == other)
+        || (!by_proxy && name.get(..PREFIX.len()).is_some_and(|begin| is_one_to_cgi(begin, PREFIX)))
 }
 
 /// An address as proxies write it, perhaps with a port.

@@ -13,6 +13,9 @@ use super::{Allowance, Limited, Limits, slots::Slot};
 /// How often what a token bought may be sent without being stored, in [`WINDOW`].
 const TIMES: u64 = 10;
 
+/// The fewest bytes that an upload counts for that was broken off, so that their number is bounded, too.
+const LEAST: u64 = 65_536;
+
 /// From the first byte that was not stored on.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -22,6 +25,7 @@ pub(crate) struct TokenUpload {
     limits: Arc<Limits>,
     payment: PaymentHash,
     bytes: u64,
+    is_forwarded: bool,
     is_counted: bool,
     slot: Option<Slot<PaymentHash>>,
 }
@@ -39,7 +43,19 @@ impl TokenUpload {
         let slot = limits.uploads.take(payment, max).ok_or(Limited::Uploads)?;
         let wasted = limits.not_stored.check(payment, allowance(token, terms), now);
         wasted.map_err(|wait| Limited::NotStored { wait })?;
-        Ok(Self { limits: Arc::clone(limits), payment, bytes: 0, is_counted: true, slot: Some(slot) })
+        Ok(Self {
+            limits: Arc::clone(limits),
+            payment,
+            bytes: 0,
+            is_forwarded: false,
+            is_counted: true,
+            slot: Some(slot),
+        })
+    }
+
+    /// Its head went to the server behind.
+    pub(crate) fn forwarded(&mut self) {
+        self.is_forwarded = true;
     }
 
     /// Bytes of its body came.
@@ -60,8 +76,10 @@ impl TokenUpload {
 
 impl Drop for TokenUpload {
     fn drop(&mut self) {
-        if self.is_counted && self.bytes > 0 {
-            self.limits.not_stored.add(self.payment, self.bytes, WINDOW, Instant::now());
+        let is_broken_off = self.is_forwarded && self.slot.is_some();
+        let bytes = self.bytes.max(if is_broken_off { LEAST } else { 0 });
+        if self.is_counted && bytes > 0 {
+            self.limits.not_stored.add(self.payment, bytes, WINDOW, Instant::now());
         }
     }
 }

@@ -27,7 +27,7 @@ const INVOICE_TIMEOUT: Duration = Duration::from_secs(8);
 /// What comes of asking for payment.
 #[derive(Debug)]
 pub enum Challenged {
-    /// 402 with a token that can be paid.
+    /// 402 with a token that can be paid; or 200 for who asked for the price, and it is none.
     Answer(Answer),
     /// It turned out to cost nothing.
     Free(Forward),
@@ -72,8 +72,11 @@ impl Paywall {
         let price_sat = match self.price(demand).await {
             Ok(0) => {
                 self.invoices.failed(place, client);
-                let max_upload_bytes = demand.purchase.max_upload_bytes(offer);
-                return Ok(Challenged::Free(Forward::for_nothing(demand.service, max_upload_bytes)));
+                return Ok(if demand.is_question {
+                    Challenged::Answer(self.costs_nothing(demand))
+                } else {
+                    Challenged::Free(self.for_nothing(demand))
+                });
             }
             Ok(price_sat) => price_sat,
             Err(error) => {
@@ -87,7 +90,10 @@ impl Paywall {
             ..offer.terms.clone()
         };
         let token_id = key.new_token_id(now);
-        let order = InvoiceOrder { amount_sat: price_sat, memo: terms.memo(&token_id), expiry: self.invoice_expiry };
+        // Its token counts from now, too: who pays at the last moment still has half of its time.
+        let half_of_token = terms.valid_for_secs.map(|secs| Duration::from_secs((secs / 2).max(1)));
+        let expiry = half_of_token.map_or(self.invoice_expiry, |half| half.min(self.invoice_expiry));
+        let order = InvoiceOrder { amount_sat: price_sat, memo: terms.memo(&token_id), expiry };
         let invoice = self.invoice(&order, place, client).await?;
         let macaroon = l402::mint(&self.keys, self.network, &terms, token_id, invoice.payment_hash)?;
         let challenge = Challenge { macaroon, invoice: invoice.bolt11 };

@@ -3,11 +3,11 @@
 use http::StatusCode;
 use sluice_common::{
     l402::{Lapsed, Permit, TOO_SMALL},
-    limits::{BYTES_PER_MB, MAX_FORM_OVERHEAD_BYTES},
+    limits::BYTES_PER_MB,
     problem::Problem,
 };
 
-use crate::config::Offer;
+use crate::{answer::Answer, config::Offer};
 
 /// A service, by its place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Decision {
     Forward(Forward),
     /// It is asked for payment.
     Challenge(Demand),
+    /// It asked for a price, and that is none.
+    CostsNothing(Answer),
     /// It is refused: paying would not help.
     Refuse(Problem),
 }
@@ -35,6 +37,8 @@ pub struct Forward {
     pub max_upload_bytes: Option<u64>,
     /// Whether another token is sold for it, if this one turns out to buy nothing more.
     pub is_sold: bool,
+    /// Whether its token's time is over, so that the media server stores nothing: it only compares with what the token stored.
+    pub is_only_compared: bool,
     /// Whether it needs a token and goes on without one. The media server is then shown a `Sluice-Permit`.
     pub is_for_nothing: bool,
 }
@@ -50,6 +54,8 @@ pub struct Demand {
     pub purchase: Purchase,
     /// What it costs; none: that must be asked for.
     pub price_sat: Option<u64>,
+    /// Whether it only asks for the price, of what the media server would store: that server knows none.
+    pub is_question: bool,
 }
 
 /// What a token is for, beside the terms of its service.
@@ -86,23 +92,30 @@ impl ServiceId {
 impl Forward {
     /// Where nothing costs.
     pub(crate) fn free(service: ServiceId) -> Self {
-        Self { service, permit: None, max_upload_bytes: None, is_sold: false, is_for_nothing: false }
+        Self {
+            service,
+            permit: None,
+            max_upload_bytes: None,
+            is_sold: false,
+            is_only_compared: false,
+            is_for_nothing: false,
+        }
     }
 
     /// What needs a token and is let through without one, whatever is the reason: with files of at most so many bytes.
     pub fn for_nothing(service: ServiceId, max_upload_bytes: u64) -> Self {
-        Self { service, permit: None, max_upload_bytes: Some(max_upload_bytes), is_sold: true, is_for_nothing: true }
+        Self { max_upload_bytes: Some(max_upload_bytes), is_sold: true, is_for_nothing: true, ..Self::free(service) }
     }
 
     /// With a token.
     pub(super) fn paid(service: ServiceId, permit: Permit, is_sold: bool) -> Self {
         let max_upload_bytes = Some(permit.token().max_upload_bytes());
-        Self { service, permit: Some(permit), max_upload_bytes, is_sold, is_for_nothing: false }
+        Self { permit: Some(permit), max_upload_bytes, is_sold, ..Self::free(service) }
     }
 
-    /// The most bytes of a body that can hold the largest file; none where any may come.
-    pub fn max_body_bytes(&self) -> Option<u64> {
-        Some(self.max_upload_bytes?.saturating_add(MAX_FORM_OVERHEAD_BYTES))
+    /// With a token whose time is over, and that is sold.
+    pub(super) fn compared(service: ServiceId, permit: Permit) -> Self {
+        Self { is_only_compared: true, ..Self::paid(service, permit, true) }
     }
 }
 

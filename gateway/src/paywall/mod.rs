@@ -30,9 +30,11 @@ use self::{
     size::{Declared, Head},
 };
 use crate::{
+    answer::Answer,
     config::{Cost, Offer, PaywallConfig, Price},
     invoice_limits::{InvoiceGate, InvoiceLimits},
     lightning::LightningNode,
+    path,
 };
 
 /// The longest path that a token is sold for.
@@ -114,6 +116,10 @@ impl Paywall {
             return Decision::Refuse(problem.detail("Nothing is served at this host and path."));
         };
         let cost = self.offer(id).access.cost(asked.method, asked.path);
+        if self.reads_two_ways(id, cost, asked) {
+            let problem = Problem::new(StatusCode::BAD_REQUEST, "malformed_path");
+            return Decision::Refuse(problem.detail("Some servers take `;` and what follows for no part of the path."));
+        }
         if cost == Cost::Free {
             return Decision::Forward(Forward::free(id));
         }
@@ -140,12 +146,32 @@ impl Paywall {
         };
         let permit = match permit {
             Ok(permit) => permit,
-            Err(lapsed) => return self.without_token(id, cost, Reason::Lapsed(lapsed), asked),
+            Err(lapsed) => {
+                let sold = self.without_token(id, cost, Reason::Lapsed(lapsed), asked);
+                let is_sold = matches!(sold, Decision::Challenge(_));
+                let may_be_stored = is_sold && lapsed == Lapsed::Expired && self.may_be_stored(id, cost, &token, asked);
+                let permit = token.expired_permit(now).filter(|_| may_be_stored);
+                return permit.map_or(sold, |permit| Decision::Forward(Forward::compared(id, permit)));
+            }
         };
         match self.too_small(id, cost, &token, asked) {
             Some(decision) => decision,
             None => Decision::Forward(Forward::paid(id, permit, cost == Cost::Token)),
         }
+    }
+
+    /// Whether a request may send again what its token stored: only the media server can tell.
+    fn may_be_stored(&self, id: ServiceId, cost: Cost, token: &Token, asked: &Asked<'_>) -> bool {
+        let is_upload = self.offer(id).forward_credential && *asked.method == Method::POST;
+        is_upload && self.too_small(id, cost, token, asked).is_none()
+    }
+
+    /// Whether a request is of another service, or costs something else, for a server that takes parameters off the path.
+    fn reads_two_ways(&self, id: ServiceId, cost: Cost, asked: &Asked<'_>) -> bool {
+        path::without_parameters(asked.path).is_some_and(|path| {
+            let bare = Asked { path: &path, ..*asked };
+            self.service(&bare) != Some(id) || self.offer(id).access.cost(bare.method, bare.path) != cost
+        })
     }
 
     /// What becomes of a request that needs another token than it has.
@@ -161,9 +187,9 @@ impl Paywall {
         let offer = self.offer(id);
         if !offer.price.is_by_size() {
             // All tokens of this price hold the same: who has a smaller one made it smaller.
-            return too_large(asked, false, token.max_upload_bytes()).map(Decision::Refuse);
+            return too_large(offer, asked, false, token.max_upload_bytes()).map(Decision::Refuse);
         }
-        let declared = match Declared::read(&asked.head()) {
+        let declared = match Declared::read(&asked.head(offer)) {
             Ok(declared) => declared,
             Err(error) => return Some(Decision::Refuse(error.problem())),
         };
@@ -182,7 +208,7 @@ impl Paywall {
         if !forward.is_sold || !offer.price.is_by_size() {
             return None;
         }
-        let mib = Declared::read(&asked.head()).ok()?.mib()?.min(offer.terms.max_upload_mb);
+        let mib = Declared::read(&asked.head(offer)).ok()?.mib()?.min(offer.terms.max_upload_mb);
         let holds = offer.price.holds_mib(mib, offer.terms.max_upload_mb);
         (holds.saturating_mul(limits::BYTES_PER_MB) > token.max_upload_bytes())
             .then(|| self.sell(forward.service, Reason::TooSmall, asked))
@@ -196,10 +222,25 @@ impl Paywall {
             Err(problem) => return Decision::Refuse(problem),
         };
         let price_sat = offer.price.of(purchase.max_mib.unwrap_or(offer.terms.max_upload_mb));
+        let is_question = offer.forward_credential && offer.access.cost(asked.method, asked.path) == Cost::Question;
+        let demand = Demand { service: id, reason, purchase, price_sat, is_question };
         match price_sat {
-            Some(0) => Decision::Forward(Forward::for_nothing(id, purchase.max_upload_bytes(offer))),
-            price_sat => Decision::Challenge(Demand { service: id, reason, purchase, price_sat }),
+            Some(0) if is_question => Decision::CostsNothing(self.costs_nothing(&demand)),
+            Some(0) => Decision::Forward(self.for_nothing(&demand)),
+            _ => Decision::Challenge(demand),
         }
+    }
+
+    /// What who asks for the price is told where nothing is to be paid.
+    pub fn costs_nothing(&self, demand: &Demand) -> Answer {
+        let offer = self.offer(demand.service);
+        Answer::json(&serde_json::json!({
+            "price_sat": 0,
+            "allows": {
+                "service": offer.terms.name,
+                "max_upload_bytes": demand.purchase.max_upload_bytes(offer),
+            },
+        }))
     }
 
     /// How a request goes on that would be asked for payment, and for once is not.
@@ -212,6 +253,12 @@ impl Paywall {
         let max_upload_bytes = forward.max_upload_bytes.filter(|_| forward.is_for_nothing)?;
         let permit = FreePermit { max_upload_bytes, expires_at: now + PERMIT_LASTS_SECS };
         self.offer(forward.service).forward_credential.then(|| permit.sign(request, &self.keys, now)).flatten()
+    }
+
+    /// The most bytes of a body that can hold the largest file that it may send; none where any may come.
+    pub fn max_body_bytes(&self, forward: &Forward, headers: &HeaderMap) -> Option<u64> {
+        let form_bytes = size::form_bytes(headers, self.offer(forward.service).forward_credential);
+        Some(forward.max_upload_bytes?.saturating_add(form_bytes))
     }
 
     /// Notes that an invoice is paid, so that it is no longer one of the open ones. One that is not known changes nothing.
@@ -232,8 +279,9 @@ fn pricers(offers: &[Offer], known: &[Arc<Pricer>]) -> Result<Vec<Option<Arc<Pri
 }
 
 impl<'a> Asked<'a> {
-    fn head(&self) -> Head<'a> {
-        Head { method: self.method, query: self.query, headers: self.headers }
+    fn head(&self, offer: &Offer) -> Head<'a> {
+        let form_bytes = size::form_bytes(self.headers, offer.forward_credential);
+        Head { method: self.method, query: self.query, headers: self.headers, form_bytes }
     }
 }
 
@@ -249,10 +297,10 @@ fn purchase(offer: &Offer, asked: &Asked<'_>) -> Result<Purchase, Problem> {
     }
     let is_question = offer.access.cost(asked.method, asked.path) == Cost::Question;
     if !offer.price.is_by_size() {
-        let too_large = too_large(asked, is_question, offer.terms.max_upload_bytes());
+        let too_large = too_large(offer, asked, is_question, offer.terms.max_upload_bytes());
         return too_large.map_or(Ok(Purchase { max_mib: None, path }), Err);
     }
-    let declared = Declared::read(&asked.head()).map_err(size::SizeError::problem)?;
+    let declared = Declared::read(&asked.head(offer)).map_err(size::SizeError::problem)?;
     if let Some(bytes) = declared.beyond(offer.terms.max_upload_bytes()) {
         return Err(too_large_problem(offer.terms.max_upload_bytes(), bytes));
     }
@@ -266,13 +314,15 @@ fn purchase(offer: &Offer, asked: &Asked<'_>) -> Result<Purchase, Problem> {
 }
 
 /// 413 if what is declared cannot hold a file within `max_upload_bytes`, where the price does not depend on it.
-fn too_large(asked: &Asked<'_>, is_question: bool, max_upload_bytes: u64) -> Option<Problem> {
+fn too_large(offer: &Offer, asked: &Asked<'_>, is_question: bool, max_upload_bytes: u64) -> Option<Problem> {
+    let head = asked.head(offer);
+    let most = max_upload_bytes.saturating_add(head.form_bytes);
     // Elsewhere `size` is the server's own parameter, not ours.
-    let head = Head { query: asked.query.filter(|_| is_question), ..asked.head() };
+    let head = Head { query: asked.query.filter(|_| is_question), ..head };
     let file = Declared::read(&head).ok().and_then(|declared| declared.file()).filter(|file| *file > max_upload_bytes);
     let body = || {
         let declared: u64 = asked.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
-        (!is_question && limits::body_too_large(declared, max_upload_bytes)).then_some(declared)
+        (!is_question && declared > most).then_some(declared)
     };
     file.or_else(body).map(|bytes| too_large_problem(max_upload_bytes, bytes))
 }

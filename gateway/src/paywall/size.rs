@@ -17,6 +17,8 @@ pub(super) struct Head<'a> {
     pub(super) method: &'a Method,
     pub(super) query: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
+    /// As [`form_bytes`] says.
+    pub(super) form_bytes: u64,
 }
 
 /// The size that a request declares.
@@ -26,8 +28,8 @@ pub(super) struct Declared {
     file: Option<u64>,
     /// The body's: `Content-Length`.
     body: Option<u64>,
-    /// Whether the body is a form around the file.
-    is_form: bool,
+    /// What of the body may be a form around the file.
+    form_bytes: u64,
 }
 
 /// Why a declaration is refused: 400.
@@ -61,10 +63,7 @@ impl Declared {
         {
             return Err(SizeError::Differ("Upload-Length", "?size="));
         }
-        let media_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        let form = b"multipart/form-data";
-        let is_form = media_type.get(..form.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(form));
-        let declared = Self { file: upload.or(size), body, is_form };
+        let declared = Self { file: upload.or(size), body, form_bytes: head.form_bytes };
         let name = if upload.is_some() { "Upload-Length" } else { "?size=" };
         // A resumable upload may send any part of the file, a question sends nothing.
         let may_be_a_part = upload.is_some() || body == Some(0);
@@ -88,7 +87,7 @@ impl Declared {
     }
 
     fn least_of_body(&self) -> Option<u64> {
-        Some(self.body?.saturating_sub(if self.is_form { MAX_FORM_OVERHEAD_BYTES } else { 0 }))
+        Some(self.body?.saturating_sub(self.form_bytes))
     }
 
     /// The declared bytes, if what they declare cannot be within `max_upload_bytes`.
@@ -99,9 +98,21 @@ impl Declared {
     /// The whole MiB to pay for: at least 1, the last begun one too. Of a form, what a usual one has beside the file is
     /// free. None: nothing is declared.
     pub(super) fn mib(&self) -> Option<u64> {
-        let of_body = |body: u64| body.saturating_sub(if self.is_form { FORM_ALLOWANCE_BYTES } else { 0 });
+        let of_body = |body: u64| body.saturating_sub(self.form_bytes.min(FORM_ALLOWANCE_BYTES));
         let bytes = self.file.or(self.body.map(of_body))?;
         Some(bytes.div_ceil(BYTES_PER_MB).max(1))
+    }
+}
+
+/// What a body may have beside the file: nothing but where it is a form. Only the media server measures the file in it; where
+/// nobody does, a usual form is all.
+pub(super) fn form_bytes(headers: &HeaderMap, is_measured: bool) -> u64 {
+    let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let form = b"multipart/form-data";
+    match media_type.get(..form.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(form)) {
+        true if is_measured => MAX_FORM_OVERHEAD_BYTES,
+        true => FORM_ALLOWANCE_BYTES,
+        false => 0,
     }
 }
 
@@ -147,7 +158,8 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::try_from(value.as_str()).unwrap()))
             .collect();
         let method = method.parse().unwrap();
-        Declared::read(&Head { method: &method, query: Some(query), headers: &headers })
+        let form_bytes = form_bytes(&headers, true);
+        Declared::read(&Head { method: &method, query: Some(query), headers: &headers, form_bytes })
     }
 
     fn form(len: u64) -> [(&'static str, String); 2] {

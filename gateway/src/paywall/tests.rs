@@ -1,5 +1,7 @@
 //! What is decided, and what becomes of an invoice that is not made.
 
+mod for_its_price;
+
 use http::HeaderValue;
 use sluice_common::{
     keys::MasterKey,
@@ -20,6 +22,8 @@ use crate::{
 const NOW: u64 = 1_700_000_000;
 const MIB: u64 = 1 << 20;
 
+const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=x");
+
 fn keys() -> MasterKeys {
     MasterKeys::new(vec![MasterKey::new(&Secret::new([1; 32]), 0)]).unwrap()
 }
@@ -34,7 +38,7 @@ fn offer() -> Offer {
         scope: Scope::default(),
         access: Access {
             auth_only: vec!["GET /stream".parse().unwrap()],
-            ..Access::protect(vec!["POST /largefile".parse().unwrap()])
+            ..Access::protect(vec!["POST /largefile".parse().unwrap(), "PUT /any".parse().unwrap()])
         },
         price: Price::Flat(1),
         forward_credential: true,
@@ -64,13 +68,15 @@ async fn paywall(offers: Vec<Offer>) -> Paywall {
     Paywall::new(offers, keys(), Network::TestWallet, wallet, expiry, limits).unwrap()
 }
 
-fn said(decision: &Decision) -> String {
+/// A decision, and the most that the body may have.
+fn said(decision: &Decision, max_body_bytes: Option<u64>) -> String {
     match decision {
         Decision::Forward(forward) => {
             format!(
-                "forward {:?}{}",
-                forward.max_body_bytes().map(|max| max / MIB),
-                ["", " permitted"][usize::from(forward.permit.is_some())]
+                "forward {:?}{}{}",
+                max_body_bytes.map(|max| max / MIB),
+                ["", " permitted"][usize::from(forward.permit.is_some())],
+                ["", " to be compared"][usize::from(forward.is_only_compared)]
             )
         }
         Decision::Challenge(Demand { reason, purchase, price_sat, .. }) => {
@@ -79,6 +85,7 @@ fn said(decision: &Decision) -> String {
             let price = price_sat.map(|sat| format!(" at {sat} sat")).unwrap_or_default();
             format!("challenge {}{for_mib}{path}{price}", reason.code())
         }
+        Decision::CostsNothing(answer) => String::from_utf8(answer.body().to_vec()).unwrap(),
         Decision::Refuse(problem) => format!("{} {}", problem.status().as_u16(), problem.code()),
     }
 }
@@ -102,7 +109,9 @@ fn decided(
     }
     let method = method.parse().unwrap();
     let asked = Asked { method: &method, host: "a.example:8081", path, query, headers: &map };
-    said(&paywall.decide(paywall.service(&asked), &asked, now))
+    let decision = paywall.decide(paywall.service(&asked), &asked, now);
+    let forward = if let Decision::Forward(forward) = &decision { Some(forward) } else { None };
+    said(&decision, forward.and_then(|forward| paywall.max_body_bytes(forward, &map)))
 }
 
 /// A credential minted under these keys for these terms.
@@ -160,7 +169,8 @@ async fn a_place_is_given_back_only_where_the_node_certainly_made_no_invoice() {
         let paywall =
             Paywall::new(vec![offer()], keys(), Network::Mainnet, node, Duration::from_secs(60), limits).unwrap();
         let purchase = Purchase { max_mib: None, path: None };
-        let demand = Demand { service: ServiceId::new(0), reason: Reason::Missing, purchase, price_sat: Some(1) };
+        let service = ServiceId::new(0);
+        let demand = Demand { service, reason: Reason::Missing, purchase, price_sat: Some(1), is_question: false };
         let ask = |client: [u8; 4]| paywall.challenge(&demand, ClientNetwork::of(client.into()), NOW);
         assert!(matches!(ask([192, 0, 2, 1]).await, Err(ChallengeError::Node(_))));
         for client in [[192, 0, 2, 1], [192, 0, 3, 1]] {
@@ -191,7 +201,8 @@ async fn decides_from_the_headers_alone() {
         ("HEAD /largefile", None, 0, NOW, "challenge no_credential at 1 sat"),
         ("POST /largefile", good(), fits, NOW, "forward Some(5) permitted"),
         ("POST /largefile", good(), too_large, NOW, "413 too_large"),
-        ("POST /largefile", good(), fits, later, "challenge expired at 1 sat"),
+        ("POST /largefile", good(), fits, later, "forward Some(5) permitted to be compared"),
+        ("PUT /any", good(), fits, later, "challenge expired at 1 sat"),
         ("POST /largefile", good(), too_large, later, "413 too_large"),
         ("GET /largefile", good(), 0, later, "forward None"),
         ("POST /largefile", other(), fits, NOW, "challenge not_covered at 1 sat"),
@@ -206,8 +217,8 @@ async fn decides_from_the_headers_alone() {
         ("GET /stream", other(), 0, NOW, "401 not_covered"),
         ("POST /stream", None, 0, NOW, "forward None"),
     ] {
-        let headers = [("content-length", declared.to_string())];
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let declared_text = declared.to_string();
+        let headers = [("content-length", declared_text.as_str()), FORM];
         let got = decided(&paywall, request, &headers, credential.as_ref(), now);
         assert_eq!(got, decision, "{request}, credential: {}, {declared} bytes, at {now}", credential.is_some());
     }
@@ -218,7 +229,7 @@ async fn a_flat_price_is_not_asked_for_a_resumable_upload_that_no_token_holds() 
     let paywall = paywall(vec![offer()]).await;
     let good = bought(&keys(), &terms());
     for (length, unpaid, paid) in [
-        ("4194304", "challenge no_credential at 1 sat", "forward Some(5) permitted"),
+        ("4194304", "challenge no_credential at 1 sat", "forward Some(4) permitted"),
         ("4194305", "413 too_large", "413 too_large"),
     ] {
         let headers = [("upload-length", length), ("content-length", "0")];
@@ -245,7 +256,7 @@ async fn the_first_service_that_matches_takes_a_request() {
     assert_eq!(decided(&elsewhere, "GET /other", &[], None, NOW), "404 no_such_service");
     let of_c = bought(&keys(), &offers[2].terms);
     assert_eq!(decided(&at_a, "POST /largefile", &[], Some(&of_c), NOW), "challenge not_covered at 2 sat");
-    assert_eq!(decided(&elsewhere, "POST /largefile", &[], Some(&of_c), NOW), "forward Some(33) permitted");
+    assert_eq!(decided(&elsewhere, "POST /largefile", &[], Some(&of_c), NOW), "forward Some(32) permitted");
 }
 
 #[tokio::test]
@@ -253,7 +264,7 @@ async fn a_price_by_size_needs_a_size_and_sells_that() {
     let paywall = paywall(vec![sized(Price::PerMib { per_mib_sat: 7, minimum_sat: 10 })]).await;
     let token = |mb: u64| bought(&keys(), &ServiceTerms { max_upload_mb: mb, ..terms() });
     let (two, three) = (token(2), token(3));
-    let form = ("content-type", "multipart/form-data; boundary=x");
+    let form = FORM;
     for (request, headers, credential, decision) in [
         ("GET /largefile", &[][..], None, "411 length_required"),
         ("POST /largefile", &[("transfer-encoding", "chunked"), form], None, "411 length_required"),
@@ -323,7 +334,9 @@ async fn a_price_by_size_needs_a_size_and_sells_that() {
         assert_eq!(decided(&paywall, request, headers, credential, NOW), decision, "{request} {headers:?}");
     }
     let found = decided(&paywall, "POST /largefile", &[("content-length", "2097500"), form], Some(&two), NOW + 10);
-    assert_eq!(found, "challenge expired for 2 MiB at 14 sat");
+    assert_eq!(found, "forward Some(3) permitted to be compared");
+    let longer = decided(&paywall, "POST /largefile", &[("content-length", "4194304"), form], Some(&two), NOW + 10);
+    assert_eq!(longer, "challenge expired for 4 MiB at 28 sat", "which it cannot have stored");
 }
 
 #[tokio::test]
@@ -337,13 +350,10 @@ async fn a_step_is_sold_whole_and_one_that_costs_nothing_is_let_through_within_i
         (3 * MIB + 1, "challenge no_credential for 4 MiB at 90 sat"),
         (4 * MIB + 1, "413 too_large"),
     ] {
-        for method in ["GET", "POST"] {
-            assert_eq!(
-                decided(&paywall, &format!("{method} /largefile?size={size}"), &[], None, NOW),
-                decision,
-                "{size}"
-            );
-        }
+        assert_eq!(decided(&paywall, &format!("POST /largefile?size={size}"), &[FORM], None, NOW), decision);
+        let question = decided(&paywall, &format!("GET /largefile?size={size}"), &[], None, NOW);
+        let none = r#"{"allows":{"max_upload_bytes":1081344,"service":"media"},"price_sat":0}"#;
+        assert_eq!(question, if size == MIB { none } else { decision }, "{size}");
     }
     let foreign = bought(&MasterKeys::new(vec![MasterKey::new(&Secret::new([9; 32]), 0)]).unwrap(), &terms());
     assert_eq!(decided(&paywall, "POST /largefile?size=1", &[], Some(&foreign), NOW), "401 forged_token");
@@ -361,10 +371,10 @@ async fn a_price_by_path_is_for_that_path() {
     assert_eq!(decided(&by_path, &format!("GET /{}", "a".repeat(2_048)), &[], None, NOW), "414 path_too_long");
 
     let of_path = bought(&keys(), &ServiceTerms { path: Some("/a/b".into()), ..terms() });
-    assert_eq!(decided(&by_path, "GET /a/b?x", &[], Some(&of_path), NOW), "forward Some(5) permitted");
+    assert_eq!(decided(&by_path, "GET /a/b?x", &[], Some(&of_path), NOW), "forward Some(4) permitted");
     assert_eq!(decided(&by_path, "GET /a", &[], Some(&of_path), NOW), "challenge not_covered of /a");
     let of_all = bought(&keys(), &terms());
-    assert_eq!(decided(&by_path, "GET /a", &[], Some(&of_all), NOW), "forward Some(5) permitted", "sold before");
+    assert_eq!(decided(&by_path, "GET /a", &[], Some(&of_all), NOW), "forward Some(4) permitted", "sold before");
 }
 
 #[tokio::test]
@@ -380,7 +390,7 @@ async fn what_the_server_behind_finds_too_large_is_sold_more() {
         let Decision::Forward(forward) = paywall.decide(paywall.service(&asked), &asked, NOW) else {
             panic!("not forwarded")
         };
-        paywall.sell_larger(&forward, &asked).as_ref().map(said)
+        paywall.sell_larger(&forward, &asked).as_ref().map(|decision| said(decision, None))
     };
     assert_eq!(asked_again(2, 2 * MIB + 500_000).as_deref(), Some("challenge too_small for 3 MiB at 21 sat"));
     assert_eq!(asked_again(2, 2 * MIB + 300), None, "it is not for its size");

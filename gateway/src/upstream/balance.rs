@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use super::{Candidate, Peers, resolve};
+use crate::config::HostPolicy;
 
 /// How long a check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -142,7 +143,13 @@ impl Check {
         };
         let config = &self.peers.config;
         let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
-        request.insert_header("host", config.addresses[candidate.of].authority(config.protocol))?;
+        match &config.host {
+            HostPolicy::Fixed(host) => request.insert_header("host", host.clone())?,
+            // No client says one.
+            HostPolicy::Client | HostPolicy::Upstream => {
+                request.insert_header("host", config.addresses[candidate.of].authority(config.protocol))?;
+            }
+        }
         for (name, value) in &config.headers {
             request.insert_header(name.clone(), value.clone())?;
         }

@@ -20,7 +20,10 @@ use pingora::{
 use tokio::{net::lookup_host, time::timeout};
 
 use self::balance::Balancer;
-use crate::config::{HostPolicy, Protocol, Rewrite, UpstreamAddress, UpstreamConfig};
+use crate::{
+    config::{HostPolicy, Protocol, Rewrite, UpstreamAddress, UpstreamConfig},
+    request::is_one_to_cgi,
+};
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -118,6 +121,11 @@ impl Upstream {
             request.insert_header(HOST, host.clone())?;
         }
         for (name, value) in &config.headers {
+            let others: Vec<_> =
+                request.headers.keys().filter(|other| is_one_to_cgi(name.as_str(), other.as_str())).cloned().collect();
+            for other in others {
+                request.remove_header(&other);
+            }
             request.insert_header(name.clone(), value.clone())?;
         }
         Ok(())
@@ -184,6 +192,8 @@ mod tests {
         request.append_header("host", "client.example").unwrap();
         request.append_header("x-api-key", "the client's").unwrap();
         request.append_header("x-api-key", "another").unwrap();
+        request.append_header("X_Api_Key", "the client's").unwrap();
+        request.append_header("x-api_key", "the client's").unwrap();
         let rewrite = Rewrite::new("/api", "/v2").unwrap();
         upstream.adapt(&mut request, second, Some(&rewrite)).unwrap();
         assert_eq!(request.raw_path(), b"/v2/x?y=/api/z");

@@ -107,7 +107,7 @@ async fn send_all(address: SocketAddr, request: Request) -> TcpStream {
                 stream.write_all(b"\r\n").await.unwrap();
             }
         }
-        if request.chunked {
+        if request.chunked && !request.half_body {
             stream.write_all(b"0\r\n\r\n").await.expect("the connection broke at the body's end");
         }
     }

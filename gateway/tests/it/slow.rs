@@ -43,7 +43,8 @@ fn positive(number: u32) -> NonZeroU32 {
 fn upload_head(credential: &Credential, content_length: usize) -> String {
     let authorization = credential.authorization();
     format!(
-        "POST /largefile HTTP/1.1\r\nhost: a\r\nauthorization: {}\r\ncontent-length: {content_length}\r\n\r\n",
+        "POST /largefile HTTP/1.1\r\nhost: a\r\ncontent-type: multipart/form-data; boundary=x\r\nauthorization: {}\r\n\
+         content-length: {content_length}\r\n\r\n",
         authorization.expose()
     )
 }

@@ -198,11 +198,13 @@ async fn a_server_sees_the_path_the_host_and_the_headers_that_are_configured() {
     })
     .await;
     let credential = world.pay(&world.send(Request::post("/api/paid", b"x")).await).await;
-    let request = with(Request::post("/api/paid?q=/api/", b"x"), &credential).header("x-api-key", "the client's");
+    let request = with(Request::post("/api/paid?q=/api/", b"x"), &credential);
+    let request = request.header("x-api-key", "the client's").header("X_Api-Key", "the client's");
     assert_eq!(world.send(request).await.status, 200);
     let seen = server.seen().pop().unwrap();
     assert_eq!((seen.target.as_str(), &seen.headers["host"]), ("/paid?q=/api/", &"internal.example".parse().unwrap()));
     assert_eq!(seen.headers.get_all("x-api-key").iter().collect::<Vec<_>>(), ["secret"]);
+    assert!(!seen.headers.contains_key("x_api-key"), "which CGI reads as the same");
 
     let reply = world.send(Request::new("GET", "/api/live")).await;
     assert_eq!((reply.status, reply.json()["code"].as_str()), (401, Some("credential_required")));
@@ -218,6 +220,33 @@ async fn a_server_sees_the_path_the_host_and_the_headers_that_are_configured() {
     }
     assert!(server.seen().iter().all(|seen| !seen.target.contains("around")));
     world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_the_host_that_requests_name() {
+    for (policy, host) in
+        [(HostPolicy::Fixed("internal.example".parse().unwrap()), Some("internal.example")), (HostPolicy::Client, None)]
+    {
+        let server = Behind::start().await;
+        let mut config = UpstreamConfig::new(&[server.address.to_string()]).unwrap();
+        config.host = policy;
+        config.health_check = Some(HealthCheck { path: Some("/health".into()), every: Duration::from_secs(1) });
+        let world = behind(config).await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let seen = loop {
+            if let Some(seen) = server.seen().pop() {
+                break seen;
+            }
+            assert!(Instant::now() < deadline, "it was not checked");
+            tokio::task::yield_now().await;
+        };
+        let address = server.address.to_string();
+        assert_eq!(
+            (seen.target.as_str(), seen.headers["host"].to_str().unwrap()),
+            ("/health", host.unwrap_or(&address))
+        );
+        world.gateway.stop().await;
+    }
 }
 
 /// A server with a certificate for `upstream.test` that says the version it is spoken to in, and the host.

@@ -22,8 +22,8 @@ use crate::{
     with,
 };
 
-/// A server that answers with the status that the path ends with; `none`: not at all; `swallow`: neither, however much
-/// comes; `wait`: once it may.
+/// A server that answers with the status that the path ends with; `none`: not at all; `early`: neither, and it reads no
+/// body; `swallow`: neither, however much comes; `wait`: once it may.
 struct Worker {
     address: SocketAddr,
     may_answer: Arc<Semaphore>,
@@ -71,12 +71,18 @@ async fn serve(stream: TcpStream, may_answer: Arc<Semaphore>, waiting: Arc<Semap
             assert!(!line.starts_with("authorization: l402"), "the token is none of its business");
         }
     }
-    if stream.read_exact(&mut vec![0; body_bytes]).await.is_err() {
+    if path.ends_with("/early") {
+        return Ok(());
+    }
+    if !path.ends_with("/swallow") && stream.read_exact(&mut vec![0; body_bytes]).await.is_err() {
         return Ok(());
     }
     let (status, more) = match path.rsplit('/').next().unwrap() {
         "none" => return Ok(()),
-        "swallow" => return tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop),
+        "swallow" => {
+            waiting.add_permits(1);
+            return tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop);
+        }
         "wait" => {
             waiting.add_permits(1);
             may_answer.acquire().await.unwrap().forget();
@@ -204,6 +210,57 @@ async fn an_upload_that_is_cut_off_or_refused_costs_nothing() {
     }
     assert_eq!(once_free(&world, "200", &credential).await.status, 200);
     assert_used_up(&work(&world, "200", &credential).await);
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_may_act_on_before_its_end_is_given_back_three_times() {
+    let worker = Worker::start().await;
+    let world = world(&worker, 1).await;
+    let grpc = ("content-type", "application/grpc");
+    for (how, (name, value), chunked) in
+        [("swallow", ("x-a", "b"), true), ("swallow", grpc, false), ("early", ("x-a", "b"), false)]
+    {
+        let credential = buy(&world).await;
+        for broken_off in 1..=4 {
+            let request = Request::post(&format!("/work/{how}"), &vec![1; MIB]).header(name, value);
+            let request = with(request, &credential).chunked(chunked);
+            if how == "swallow" {
+                send_and_hang_up(world.gateway.address(), request.half_body()).await;
+                worker.is_asked().await;
+            } else {
+                assert_eq!(world.send(request).await.status, 502);
+            }
+            let reply = once_free(&world, "500", &credential).await;
+            let expected = if broken_off == 4 { 402 } else { 500 };
+            assert_eq!(reply.status, expected, "{how} {value} for the {broken_off}. time: {}", reply.text());
+        }
+    }
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_breaks_off_again_and_again_waits_though_hardly_a_byte_came() {
+    let worker = Worker::start().await;
+    let world = World::with(|service| {
+        counted(service, worker.address, 1);
+        service.offer.terms.max_upload_mb = 1;
+    })
+    .await;
+    let credential = buy(&world).await;
+    // Each counts 64 KiB of the 10 MiB that one of a MiB may send for nothing.
+    for _ in 0..10 * MIB / 65_536 {
+        let cut = with(Request::post("/work/swallow", b"ab"), &credential);
+        send_and_hang_up(world.gateway.address(), cut.half_body()).await;
+        worker.is_asked().await;
+        let reply = once_free(&world, "500", &credential).await;
+        if reply.status == 429 {
+            assert_eq!(reply.json()["code"], "too_much_not_stored");
+            return world.gateway.stop().await;
+        }
+    }
+    let reply = once_free(&world, "500", &credential).await;
+    assert_eq!(reply.status, 429, "{}", reply.text());
     world.gateway.stop().await;
 }
 

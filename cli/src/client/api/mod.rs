@@ -149,19 +149,23 @@ impl Api {
         Ok(verified.token)
     }
 
-    /// What the server sells an upload of `size` bytes for: its challenge, and the price as it says it.
-    pub async fn challenge(&self, size: u64) -> Result<(Challenge, Price), ApiError> {
+    /// What the server sells an upload of `size` bytes for: its challenge, and the price as it says it. None: it costs
+    /// nothing.
+    pub async fn challenge(&self, size: u64) -> Result<Option<(Challenge, Price)>, ApiError> {
         let url = self.url(&["largefile"]);
         let response = self.ask(self.http.get(url.clone()).query(&[("size", size)])).await?;
         if response.status() != StatusCode::PAYMENT_REQUIRED {
-            self.check(response).await.map_err(|error| self.perhaps_another(&url, error))?;
-            return Err(ApiError::NotUnderstood("what it asks for an upload"));
+            let response = self.check(response).await.map_err(|error| self.perhaps_another(&url, error))?;
+            return match serde_json::from_slice(&read_whole(response).await?) {
+                Ok(Price { price_sat: Some(0) }) => Ok(None),
+                _ => Err(ApiError::NotUnderstood("what it asks for an upload")),
+            };
         }
         let values = response.headers().get_all(WWW_AUTHENTICATE).into_iter().filter_map(|value| value.to_str().ok());
         let challenge = Challenge::parse(values);
         let body = read_whole(response).await?;
         match challenge {
-            Some(challenge) => Ok((challenge, serde_json::from_slice(&body).unwrap_or_default())),
+            Some(challenge) => Ok(Some((challenge, serde_json::from_slice(&body).unwrap_or_default()))),
             None => Err(ApiError::NothingSold { server: self.server().to_owned() }),
         }
     }

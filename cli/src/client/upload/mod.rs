@@ -177,10 +177,12 @@ impl Upload<'_> {
     }
 
     async fn attempt_paid(&mut self, mut caller: Caller) -> Result<Media, ClientError> {
-        let mut token = match self.saved_token().await? {
-            Some(token) => token,
+        let token = match self.saved_token().await? {
+            Some(token) => Some(token),
             None => self.buy().await?,
         };
+        // For nothing, it is the login's.
+        let Some(mut token) = token else { return self.send("largefile", &caller).await };
         let last_uploading = token.uploading.replace(self.file.muid());
         self.state.save(&token)?;
         caller.credential = token.credential();
@@ -237,14 +239,14 @@ impl Upload<'_> {
         Ok(None)
     }
 
-    /// A new token; at most one in a run.
-    async fn buy(&mut self) -> Result<SavedToken, ClientError> {
+    /// A new token; at most one in a run. None: it costs nothing.
+    async fn buy(&mut self) -> Result<Option<SavedToken>, ClientError> {
         if self.has_bought {
             return Err(PurchaseError::BoughtInVain.into());
         }
         let purchase = Purchase { api: &self.api, state: &self.state, args: &self.args.payment, size: self.file.len() };
         let token = purchase.make().await?;
-        self.has_bought = true;
+        self.has_bought = token.is_some();
         Ok(token)
     }
 

@@ -92,6 +92,15 @@ fn the_media_server_takes_the_tokens_of_all_services_that_sell_its_uploads() {
 }
 
 #[test]
+fn only_where_the_file_is_measured_it_may_have_more_than_its_mb() {
+    for (more, bytes) in [("", 32_768), ("forward_credential = false", 0), ("upstream = \"b:1\"", 32_768)] {
+        let text = service(&format!("protect = [\"POST /largefile\"]\nprice = {{ per_mib_sat = 2 }}\n{more}"));
+        let services = load_gateway(&text, &[]).unwrap().services().unwrap();
+        assert_eq!(services[0].offer.terms.form_allowance_bytes, bytes, "{more}");
+    }
+}
+
+#[test]
 fn prices_are_said_in_one_way() {
     let price = |text: &str| {
         let settings = load_gateway(&service(&format!("protect = [\"POST /x\"]\nupstream = \"b:1\"\n{text}")), &[])?;
