@@ -14,6 +14,7 @@ mod media;
 mod media_tokens;
 mod openapi;
 mod podcast;
+mod races;
 mod revoked;
 mod s3;
 #[expect(dead_code, reason = "the tests of the store use the rest")]

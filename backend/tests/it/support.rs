@@ -68,12 +68,13 @@ pub fn terms() -> ServiceTerms {
     ServiceTerms { max_upload_mb: 2, max_uses: Some(1), valid_for_secs: Some(3_600), ..ServiceTerms::named("media") }
 }
 
-/// A server without a port.
+/// A server without a port. Clones are the same one.
+#[derive(Clone)]
 pub struct Server {
     pub app: Arc<App>,
     pub config: BackendConfig,
     router: Router,
-    _dir: TempDir,
+    _dir: Arc<TempDir>,
 }
 
 impl Server {
@@ -92,13 +93,20 @@ impl Server {
         let mut config = config(&dir);
         change(&mut config);
         let (app, router) = open(&config).await;
-        Self { app, config, router, _dir: dir }
+        Self { app, config, router, _dir: Arc::new(dir) }
     }
 
     /// The same data, served with another configuration.
     pub async fn reopened_with(mut self, change: impl FnOnce(&mut BackendConfig)) -> Self {
         change(&mut self.config);
         (self.app, self.router) = open(&self.config).await;
+        self
+    }
+
+    /// The same data, with another store.
+    pub fn with_store(mut self, store: Arc<dyn BlobStore>) -> Self {
+        self.app = Arc::new(App::new(&self.config, Arc::clone(&self.app.db), store));
+        self.router = router(Arc::clone(&self.app));
         self
     }
 
