@@ -104,13 +104,13 @@ fn is_zero(number: &i64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sluice_common::lightning_message::NodeKey;
     use time::macros::datetime;
 
     use super::*;
 
-    fn media() -> Media {
+    pub fn media() -> Media {
         Media {
             muid: Muid::from_bytes([7; 32]),
             owner: Owner::node(

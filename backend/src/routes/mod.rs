@@ -16,6 +16,7 @@ pub mod template;
 pub mod verify;
 
 mod forms;
+mod listing;
 mod media_json;
 mod params;
 
