@@ -39,8 +39,19 @@ pub struct MediaJson {
     public: bool,
 }
 
+/// What the caller may know of a file.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum KnownMediaJson {
+    /// Of one's own, and of a public one.
+    All(MediaJson),
+    /// Of somebody else's private one.
+    Strangers(StrangersMediaJson),
+}
+
 /// What anybody who is logged in may know of somebody else's private file.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StrangersMediaJson {
     #[schema(value_type = String)]
     muid: Muid,

@@ -39,6 +39,8 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 use tower::ServiceExt;
 
+use crate::document;
+
 pub const HOST: &str = "media.example:8081";
 pub const BOUNDARY: &str = "X-BOUNDARY";
 pub const MB: usize = 1_048_576;
@@ -111,11 +113,14 @@ impl Server {
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         // A body that breaks off has no end.
         let body = body.collect().await.ok().map(|body| body.to_bytes().to_vec());
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        document::check(&method, &path, &answer);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {
