@@ -115,13 +115,18 @@ problems! {
     /// Of a file by its muid.
     FileErrors {
         404: "`no_such_file`",
+        410: "`file_expired`",
+    }
+    /// Of a media token, or of the login that it needs.
+    MediaTokenErrors {
+        401: "`malformed_media_token`, `wrong_host`, `wrong_buyer`, `not_signed_by_owner`, `login_required`, `invalid_login`, `malformed_credential`, `forged_token`, …",
         410: "`file_expired`, `media_token_expired`",
     }
     /// Of a download.
     DownloadErrors {
         400: "`invalid_query`, `invalid_path`",
         404: "`no_such_file`",
-        410: "`file_expired`, `media_token_expired`",
+        410: "`file_expired`",
         412: "`precondition_failed`",
         413: "`picture_too_large`: no thumbnail is made of it",
         415: "`not_a_picture`: no thumbnail is made of it",
@@ -132,7 +137,7 @@ problems! {
     UploadErrors {
         400: "`malformed_form`, `empty_file`, `incomplete_body`, `two_credentials`",
         401: "`login_required`, `invalid_login`, `readonly_login`, `malformed_credential`, `forged_token`, …",
-        413: "`too_large`, `form_too_large`, `over_quota`",
+        413: "`too_large`, `form_too_large`, `over_quota`, `picture_too_large`",
         415: "`not_multipart`, `not_a_picture`",
         422: "`no_file`, `two_files`, `invalid_field`, `broken_picture`",
         507: "`storage_unavailable`: the store is full",

@@ -26,6 +26,9 @@ pub const MAX_DESCRIPTION_BYTES: usize = 16_384;
 /// The most tags that one upload may carry.
 pub const MAX_TAGS: usize = 64;
 
+/// The most bytes of all tags of one upload together.
+pub const MAX_TAGS_BYTES: usize = 4_096;
+
 /// The longest time that a body is read on and thrown away after an early answer. Most clients see the answer only once
 /// they have sent all. The server behind a gateway must not give up before the gateway does, so both have these bounds.
 pub const MAX_DRAIN_TIME: Duration = Duration::from_secs(120);

@@ -5,7 +5,7 @@ mod disposition;
 mod range;
 mod thumbnail;
 
-use std::{borrow::Cow, ops::Range, pin::Pin};
+use std::{borrow::Cow, ops::Range, pin::Pin, slice};
 
 use axum::{
     body::Body,
@@ -21,6 +21,7 @@ use http::{
     },
 };
 use sluice_common::dare::{self, DareError, DataKey, Opener};
+use time::OffsetDateTime;
 
 use self::{
     conditions::{Outcome, Validators},
@@ -68,11 +69,43 @@ pub enum DownloadError {
     Sealed(#[from] DareError),
 }
 
+impl DownloadError {
+    /// Whether there is no copy where the row said that there is one.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::NoCopy | Self::Length { found: None, .. } | Self::Store(StoreError::Missing))
+    }
+}
+
 /// Answers a GET or HEAD for the file of `media`, or for a picture of it, which the caller was found to be allowed.
 ///
 /// A conditional request is 304 or 412 where it must be, a `Range` of one part 206 or 416; several parts and a HEAD are
 /// answered as if for the whole. The store is asked first, so that whatever is missing there is an error and not a 200.
+///
+/// A copy goes with the last row of its file, and when another takes its place. Whom that meets here is told what is so
+/// after it.
 pub async fn respond(
+    app: &App,
+    media: &Media,
+    variant: Variant,
+    cache: CachePolicy,
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Response, ApiError> {
+    match try_respond(app, media, variant, cache, method, request).await {
+        Err(ApiError::Download(error)) if error.is_gone() => {}
+        answer => return answer,
+    }
+    let now = OffsetDateTime::now_utc();
+    let row = app.db.media(media.muid, slice::from_ref(&media.owner), now).await?;
+    let row = row.filter(|row| row.owner == media.owner);
+    if row.as_ref().unwrap_or(media).is_expired(now) {
+        return Err(ApiError::FileExpired);
+    }
+    let media = row.ok_or(ApiError::NoSuchFile)?;
+    try_respond(app, &media, variant, cache, method, request).await
+}
+
+async fn try_respond(
     app: &App,
     media: &Media,
     variant: Variant,

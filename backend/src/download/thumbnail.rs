@@ -35,7 +35,7 @@ pub(super) async fn get(app: &App, muid: Muid, variant: Variant) -> Result<Bytes
         }
         Ok(Some(whole(app, &content).await?))
     };
-    match app.pictures.thumbnail(side, read).await? {
+    match app.pictures.thumbnail(muid, side, read).await? {
         Some(made) => {
             let picture = Bytes::from(made.bytes);
             app.uploads.store_variant(muid, variant, picture.clone());

@@ -1,18 +1,24 @@
 //! Pictures: how large they are, and small ones of large ones. What strangers send is decoded here, so all of it is bounded:
 //! bytes, pixels, memory, how many at once, and how many wait.
 
+mod failures;
+mod head;
 mod jpeg;
 #[cfg(test)]
 mod tests;
 mod thumbnail;
+mod webp;
 
-use std::{future::Future, num::NonZeroUsize, sync::Arc, thread, time::Duration};
+use std::{future::Future, num::NonZeroUsize, panic::catch_unwind, sync::Arc, thread, time::Duration};
 
 use http::StatusCode;
+use sluice_common::muid::Muid;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-pub use self::thumbnail::{
-    MAX_PIXELS, MAX_SIDE, MAX_SOURCE_BYTES, MEDIUM_SIDE, THUMB_SIDE, Thumbnail, dimensions, thumbnail,
+use self::failures::Failures;
+pub use self::{
+    head::{MAX_PIXELS, MAX_SIDE, dimensions},
+    thumbnail::{MAX_SOURCE_BYTES, MEDIUM_SIDE, THUMB_SIDE, Thumbnail, thumbnail},
 };
 
 /// How many thumbnails may wait for their turn.
@@ -74,6 +80,7 @@ pub struct Pictures {
     waiting: Semaphore,
     /// Millions of pixels that may be in memory at once: those of one picture of the largest kind.
     pixels: Arc<Semaphore>,
+    failures: Arc<Failures>,
 }
 
 impl Default for Pictures {
@@ -89,37 +96,47 @@ impl Pictures {
         Self {
             workers: Arc::new(Semaphore::new(workers)),
             waiting: Semaphore::new(waiting),
-            pixels: Arc::new(Semaphore::new(permits(MAX_PIXELS) as usize)),
+            pixels: Arc::new(Semaphore::new(MAX_PIXELS.div_ceil(PIXELS_PER_PERMIT) as usize)),
+            failures: Arc::default(),
         }
     }
 
-    /// The thumbnail of the file that `read` gets, which is not called before it is this picture's turn. None: `read` found
-    /// that there is nothing to do any more.
+    /// The thumbnail of the file `muid` that `read` gets, which is not called before it is this picture's turn. None: `read`
+    /// found that there is nothing to do any more.
     pub async fn thumbnail<E: From<PictureError>>(
         &self,
+        muid: Muid,
         side: u32,
         read: impl Future<Output = Result<Option<Vec<u8>>, E>>,
     ) -> Result<Option<Thumbnail>, E> {
+        self.failures.check(muid)?;
         let worker = {
             let _waiting = self.waiting.try_acquire().map_err(|_| PictureError::Busy)?;
             let turn = Arc::clone(&self.workers).acquire_owned();
             timeout(MAX_WAIT, turn).await.ok().and_then(Result::ok).ok_or(PictureError::Busy)?
         };
+        // Others may have tried meanwhile.
+        self.failures.check(muid)?;
         let Some(file) = read.await? else { return Ok(None) };
-        let (width, height) = dimensions(&file)?;
-        let pixels = Arc::clone(&self.pixels).acquire_many_owned(permits(u64::from(width) * u64::from(height)));
+        let measuring = spawn_blocking(move || (dimensions(&file), file));
+        let (measured, file) = measuring.await.map_err(|_| PictureError::Busy)?;
+        let (width, height) = measured.inspect_err(|&error| self.failures.remember(muid, error))?;
         // Whoever has pixels waits for nothing else, so these come.
-        let pixels = pixels.await.map_err(|_| PictureError::Busy)?;
+        let pixels = Arc::clone(&self.pixels).acquire_many_owned(permits(width, height)).await;
+        let pixels = pixels.map_err(|_| PictureError::Busy)?;
+        let failures = Arc::clone(&self.failures);
         // The permits go along: whoever hangs up stops waiting, not the work.
         let making = spawn_blocking(move || {
             let _permits = (worker, pixels);
-            thumbnail(&file, side)
+            // A decoder that panics met a picture that no decoder should.
+            let made = catch_unwind(|| thumbnail(&file, side)).unwrap_or(Err(PictureError::Broken));
+            made.inspect_err(|&error| failures.remember(muid, error))
         });
-        // A decoder that panics met a picture that no decoder should.
-        Ok(Some(making.await.unwrap_or(Err(PictureError::Broken))?))
+        Ok(Some(making.await.unwrap_or(Err(PictureError::Busy))?))
     }
 }
 
-fn permits(pixels: u64) -> u32 {
-    u32::try_from(pixels.div_ceil(PIXELS_PER_PERMIT)).unwrap_or(u32::MAX)
+/// What a picture counts as, of the pixels that may be in memory at once.
+fn permits(width: u32, height: u32) -> u32 {
+    u32::try_from((u64::from(width) * u64::from(height)).div_ceil(PIXELS_PER_PERMIT)).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,8 @@
 use std::{future::pending, io::Cursor};
 
 use image::{
-    DynamicImage, ImageEncoder, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage, codecs::jpeg::JpegEncoder,
+    DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage,
+    codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder},
     metadata::Orientation,
 };
 
@@ -63,6 +64,11 @@ fn the_middle_square_in_both_sizes_of_every_format() {
     }
 }
 
+fn encode(mut encoder: impl ImageEncoder, exif: Vec<u8>) {
+    encoder.set_exif_metadata(exif).unwrap();
+    quarters().write_with_encoder(encoder).unwrap();
+}
+
 #[test]
 fn upright_as_its_exif_data_says() {
     // TIFF, little endian, one entry: orientation (0x0112), short, 1 of them.
@@ -82,11 +88,13 @@ fn upright_as_its_exif_data_says() {
         (8, [GREEN, WHITE, RED, BLUE]),
     ] {
         assert_eq!(Orientation::from_exif(orientation).map(Orientation::to_exif), Some(orientation));
-        let mut jpeg = Vec::new();
-        let mut encoder = JpegEncoder::new(&mut jpeg);
-        encoder.set_exif_metadata(exif(orientation)).unwrap();
-        quarters().write_with_encoder(encoder).unwrap();
-        assert_like(colours(&decoded(&thumbnail(&jpeg, 60).unwrap())), wanted);
+        let (mut jpeg, mut png, mut webp) = (Vec::new(), Vec::new(), Vec::new());
+        encode(JpegEncoder::new(&mut jpeg), exif(orientation));
+        encode(PngEncoder::new(&mut png), exif(orientation));
+        encode(WebPEncoder::new_lossless(&mut webp), exif(orientation));
+        for file in [jpeg, png, webp] {
+            assert_like(colours(&decoded(&thumbnail(&file, 60).unwrap())), wanted);
+        }
     }
 }
 
@@ -164,6 +172,78 @@ fn bombs_are_refused_by_their_heads() {
     assert_eq!(thumbnail(&jpeg, 60), Err(PictureError::TooManyPixels));
 }
 
+#[test]
+fn a_profile_that_unpacks_to_very_much_is_left_packed() {
+    let mut png = Vec::new();
+    let mut encoder = PngEncoder::new(&mut png);
+    encoder.set_icc_profile(vec![0; 17 << 20]).unwrap();
+    quarters().write_with_encoder(encoder).unwrap();
+    assert!(png.len() < 1 << 20, "{}", png.len());
+    assert_eq!(super::thumbnail::decoder(&png).unwrap().icc_profile().unwrap(), None);
+    assert!(thumbnail(&png, 60).is_ok());
+}
+
+#[test]
+fn a_frame_that_is_larger_than_its_picture_is_refused() {
+    let mut gif = file(&RgbImage::new(1_500, 1_500).into(), ImageFormat::Gif);
+    gif[6..10].copy_from_slice(&[1, 0, 1, 0]);
+    assert_eq!(thumbnail(&gif, 60), Err(PictureError::TooManyPixels));
+
+    let huge = lossy_head(16_383, 16_383);
+    for chunks in [
+        chunk(b"VP8 ", &huge),
+        chunk(b"ANMF", &[vec![0; 16], chunk(b"VP8 ", &huge)].concat()),
+        chunk(b"ANMF", &[vec![0; 16], chunk(b"ALPH", &[0, 7]), chunk(b"none", &huge)].concat()),
+    ] {
+        assert_eq!(thumbnail(&webp(2, 2, &chunks), 60), Err(PictureError::TooManyPixels));
+    }
+    // Of what says nothing of its size nobody knows what it will take.
+    assert_eq!(thumbnail(&webp(2, 2, &chunk(b"VP8 ", &huge[..9])), 60), Err(PictureError::Broken));
+    assert_eq!(thumbnail(&webp(2, 2, &chunk(b"ANMF", &[0; 15])), 60), Err(PictureError::Broken));
+    assert!(thumbnail(&webp(2, 2, &chunk(b"VP8 ", LOSSY)), 60).is_ok());
+
+    // Metadata of 4 GiB, of which nothing is there.
+    let mut exif = [chunk(b"VP8 ", LOSSY), chunk(b"EXIF", b"")].concat();
+    let len = exif.len() - 4;
+    exif[len..].fill(0xff);
+    assert_eq!(webp::check(&webp(2, 2, &exif)), Err(PictureError::Broken));
+}
+
+#[test]
+fn what_comes_after_the_pixels_of_a_webp_is_not_needed_to_measure_it() {
+    let noise = RgbImage::from_fn(1_000, 500, |x, y| {
+        Rgb((x * y).wrapping_mul(2_654_435_761).to_be_bytes()[..3].try_into().unwrap())
+    });
+    let mut webp = Vec::new();
+    let mut encoder = WebPEncoder::new_lossless(&mut webp);
+    encoder.set_exif_metadata(vec![1; 100]).unwrap();
+    DynamicImage::from(noise).write_with_encoder(encoder).unwrap();
+    assert!(webp.len() > 1 << 20, "{}", webp.len());
+    assert_eq!(dimensions(&webp[..1 << 20]), Ok((1_000, 500)));
+}
+
+/// The pixels of a red picture of 2 × 2, by ImageMagick.
+const LOSSY: &[u8] = &[
+    0xd0, 0x01, 0x00, 0x9d, 0x01, 0x2a, 0x02, 0x00, 0x02, 0x00, 0x02, 0x00, 0x34, 0x25, 0xa0, 0x02, 0x74, 0xba, 0x01,
+    0xf8, 0x00, 0x03, 0xb0, 0x00, 0xfe, 0xf0, 0xc4, 0x0b, 0xff, 0x20, 0xb9, 0x61, 0x75, 0xc8, 0xd7, 0xff, 0x20, 0x3f,
+    0xe4, 0x07, 0xfc, 0x80, 0xff, 0xf8, 0xf2, 0x00, 0x00, 0x00,
+];
+
+/// How such pixels begin in a picture of this size.
+fn lossy_head(width: u16, height: u16) -> Vec<u8> {
+    [&LOSSY[..6], &width.to_le_bytes(), &height.to_le_bytes(), &LOSSY[10..]].concat()
+}
+
+fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    [name, &(body.len() as u32).to_le_bytes()[..], body, &[0][..body.len() % 2]].concat()
+}
+
+/// An extended WebP of these chunks.
+fn webp(width: u8, height: u8, chunks: &[u8]) -> Vec<u8> {
+    let canvas = chunk(b"VP8X", &[0, 0, 0, 0, width - 1, 0, 0, height - 1, 0, 0]);
+    chunk(b"RIFF", &[b"WEBP", &canvas[..], chunks].concat())
+}
+
 /// As PNG has it (ISO 15948, annex D).
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
@@ -183,21 +263,32 @@ fn dimensions_stand_in_the_head() {
 #[error(transparent)]
 struct Failed(#[from] PictureError);
 
+fn muid() -> Muid {
+    Muid::of(b"a picture")
+}
+
 #[tokio::test]
 async fn a_picture_is_made_when_its_turn_has_come() {
     let pictures = Pictures::default();
     let png = file(&quarters(), ImageFormat::Png);
-    let made = pictures.thumbnail::<Failed>(60, async { Ok(Some(png.clone())) }).await.unwrap().unwrap();
+    let made = pictures.thumbnail::<Failed>(muid(), 60, async { Ok(Some(png.clone())) }).await.unwrap().unwrap();
     assert_eq!(made, thumbnail(&png, 60).unwrap());
-    assert_eq!(pictures.thumbnail::<Failed>(60, async { Ok(None) }).await, Ok(None));
-    let junk = pictures.thumbnail::<Failed>(60, async { Ok(Some(vec![7; 99])) }).await;
-    assert_eq!(junk, Err(Failed(PictureError::NotSupported)));
+    assert_eq!(pictures.thumbnail::<Failed>(muid(), 60, async { Ok(None) }).await, Ok(None));
+    // What it is not is found out once, whether its head says so or its decoder.
+    let broken = png[..png.len() - 40].to_vec();
+    for (file, wanted) in [(vec![7; 99], PictureError::NotSupported), (broken, PictureError::Broken)] {
+        let muid = Muid::of(&file);
+        let first = pictures.thumbnail::<Failed>(muid, 60, async { Ok(Some(file)) }).await;
+        assert_eq!(first, Err(Failed(wanted)));
+        let again = pictures.thumbnail::<Failed>(muid, 400, async { panic!("it is read again") }).await;
+        assert_eq!(again, Err(Failed(wanted)));
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_too_long_or_comes_after_too_many_is_sent_away() {
     let pictures = Pictures::new(1, 1);
-    let never = || pictures.thumbnail::<Failed>(60, pending());
+    let never = || pictures.thumbnail::<Failed>(muid(), 60, pending());
     let (first, second, third) =
         tokio::join!(timeout(MAX_WAIT * 2, never()), timeout(MAX_WAIT * 2, never()), timeout(MAX_WAIT * 2, never()),);
     assert!(first.is_err(), "it has its turn");
@@ -205,5 +296,5 @@ async fn who_waits_too_long_or_comes_after_too_many_is_sent_away() {
     assert_eq!(third.unwrap(), Err(Failed(PictureError::Busy)), "nobody more may wait");
     // Whoever gave up gave back.
     let read = async { Ok::<_, Failed>(None) };
-    assert_eq!(pictures.thumbnail(60, read).await, Ok(None));
+    assert_eq!(pictures.thumbnail(muid(), 60, read).await, Ok(None));
 }

@@ -11,16 +11,14 @@ use image::{
     },
 };
 
-use super::{PictureError, jpeg};
+use super::{
+    PIXELS_PER_PERMIT, PictureError,
+    head::{MAX_PIXELS, dimensions},
+    jpeg, permits, webp,
+};
 
 /// The largest file that a thumbnail is made of, in bytes.
 pub const MAX_SOURCE_BYTES: u64 = 32 * 1024 * 1024;
-
-/// The most pixels that a picture may have: a camera's, not a bomb's.
-pub const MAX_PIXELS: u64 = 50_000_000;
-
-/// The most pixels of a side.
-pub const MAX_SIDE: u32 = 32_768;
 
 /// The most bytes of a picture's pixels once it is decoded: 50 million of four bytes each, half as many of eight.
 const MAX_DECODED_BYTES: u64 = MAX_PIXELS * 4;
@@ -31,10 +29,14 @@ pub const THUMB_SIDE: u32 = 60;
 /// The side of a large one.
 pub const MEDIUM_SIDE: u32 = 400;
 
-const JPEG_QUALITY: u8 = 85;
+/// The most bytes of one pixel.
+const MAX_BYTES_PER_PIXEL: u64 = 8;
 
-/// The formats that are read.
-const FORMATS: [ImageFormat; 4] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif, ImageFormat::WebP];
+/// The most bytes of what else stands in a PNG, once it is unpacked: a colour profile in half a megabyte may have a thousand
+/// times as much.
+const MAX_METADATA_BYTES: u64 = 16 * 1024 * 1024;
+
+const JPEG_QUALITY: u8 = 85;
 
 /// A picture that was made here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,19 +47,18 @@ pub struct Thumbnail {
     pub mime: &'static str,
 }
 
-/// Width and height in pixels, as the file stores them (before any rotation that its EXIF data asks for). `head` may be
-/// the first part of a file, as long as that holds what comes before the pixels.
-pub fn dimensions(head: &[u8]) -> Result<(u32, u32), PictureError> {
-    let dimensions = decoder(head)?.dimensions();
-    check(dimensions)?;
-    Ok(dimensions)
-}
-
 /// The middle square of a picture, scaled to `side` pixels a side and upright as its EXIF data says; of an animation the
 /// first picture. Takes time and memory in proportion to the pixels, which are checked first.
 pub fn thumbnail(file: &[u8], side: u32) -> Result<Thumbnail, PictureError> {
+    let (width, height) = dimensions(file)?;
+    if image::guess_format(file)? == ImageFormat::WebP {
+        webp::check(file)?;
+    }
     let mut decoder = decoder(file)?;
-    check(decoder.dimensions())?;
+    // What was counted is what is decoded.
+    if decoder.dimensions() != (width, height) {
+        return Err(PictureError::Broken);
+    }
     if decoder.total_bytes() > MAX_DECODED_BYTES {
         return Err(PictureError::TooManyPixels);
     }
@@ -65,8 +66,8 @@ pub fn thumbnail(file: &[u8], side: u32) -> Result<Thumbnail, PictureError> {
         return Err(PictureError::Broken);
     }
     let mut limits = Limits::no_limits();
-    // The decoder's own buffers beside the pixels.
-    limits.max_alloc = Some(2 * MAX_DECODED_BYTES);
+    // The decoder's own buffers beside the pixels: a frame of a GIF may be larger than the whole.
+    limits.max_alloc = Some(u64::from(permits(width, height)) * PIXELS_PER_PERMIT * MAX_BYTES_PER_PIXEL);
     decoder.set_limits(limits)?;
     let orientation = decoder.orientation()?;
     let picture = DynamicImage::from_decoder(decoder)?;
@@ -81,22 +82,12 @@ pub fn thumbnail(file: &[u8], side: u32) -> Result<Thumbnail, PictureError> {
     encode(&small)
 }
 
-fn decoder(file: &[u8]) -> Result<impl ImageDecoder + use<'_>, PictureError> {
-    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(|_| PictureError::NotSupported)?;
-    match reader.format() {
-        Some(format) if FORMATS.contains(&format) => Ok(reader.into_decoder()?),
-        _ => Err(PictureError::NotSupported),
-    }
-}
-
-fn check((width, height): (u32, u32)) -> Result<(), PictureError> {
-    if width == 0 || height == 0 {
-        return Err(PictureError::Broken);
-    }
-    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(PictureError::TooManyPixels);
-    }
-    Ok(())
+pub(super) fn decoder(file: &[u8]) -> Result<impl ImageDecoder + use<'_>, PictureError> {
+    let mut reader = ImageReader::with_format(Cursor::new(file), image::guess_format(file)?);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_METADATA_BYTES);
+    reader.limits(limits);
+    Ok(reader.into_decoder()?)
 }
 
 fn encode(picture: &DynamicImage) -> Result<Thumbnail, PictureError> {

@@ -29,7 +29,8 @@ pub struct ChangeJson {
     /// In satoshi.
     #[schema(minimum = 0)]
     price: Option<i64>,
-    /// Tags with commas in them are several; in a form, all of them stand in one field.
+    /// Tags with commas in them are several; in a form, all of them stand in one field. At most 4096 bytes, commas between
+    /// them too.
     #[schema(max_items = 64)]
     tags: Option<Vec<String>>,
     /// How long a media token sold for it should last, in seconds; 0: a year.

@@ -20,7 +20,7 @@ use crate::{
     db::{Media, Owner},
     download,
     error::{ApiError, check_declared_len},
-    openapi::{Download, DownloadErrors, LoginErrors, ServerErrors, UploadErrors},
+    openapi::{Download, DownloadErrors, LoginErrors, MediaTokenErrors, ServerErrors, UploadErrors},
     state::App,
     upload::UploadOrder,
 };
@@ -41,7 +41,7 @@ pub enum FreeUpload {
     get,
     path = "/file/{name}",
     params(("name" = String, Path, description = "A media token, or a muid"), VariantParams),
-    responses(LoginErrors, DownloadErrors, ServerErrors, Download),
+    responses(DownloadErrors, LoginErrors, MediaTokenErrors, ServerErrors, Download),
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
 pub async fn get(

@@ -21,8 +21,8 @@ macro_rules! form {
             /// In satoshi.
             #[schema(nullable = false, minimum = 0)]
             price: Option<i64>,
-            /// With commas between them. In an upload the field may be there several times.
-            #[schema(nullable = false, pattern = "^([^,]*,){0,63}[^,]*$")]
+            /// With commas between them, at most 4096 bytes. In an upload the field may be there several times.
+            #[schema(nullable = false, max_length = 4096, pattern = "^([^,]*,){0,63}[^,]*$")]
             tags: Option<String>,
             /// How long a media token sold for it should last, in seconds; 0: a year.
             #[schema(nullable = false, minimum = 0)]

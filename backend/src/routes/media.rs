@@ -1,14 +1,10 @@
 //! `GET /media/{muid}`: what a file is.
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use http::request::Parts;
 use time::OffsetDateTime;
 
-use super::{AppState, MediaJson, PathMuid, StrangersMediaJson, live};
+use super::{AppState, KnownMediaJson, MediaJson, PathMuid, live};
 use crate::{
     auth::Caller,
     error::ApiError,
@@ -20,15 +16,19 @@ use crate::{
     get,
     path = "/media/{muid}",
     params(("muid" = String, Path)),
-    responses((status = 200, body = StrangersMediaJson), FileErrors, LoginErrors, ServerErrors),
+    responses((status = 200, body = KnownMediaJson), FileErrors, LoginErrors, ServerErrors),
     security(("jwt" = []), ("jwt_query" = []), ("jwt_cookie" = []), ("l402" = []))
 )]
-pub async fn get(State(app): AppState, PathMuid(muid): PathMuid, parts: Parts) -> Result<Response, ApiError> {
+pub async fn get(
+    State(app): AppState,
+    PathMuid(muid): PathMuid,
+    parts: Parts,
+) -> Result<Json<KnownMediaJson>, ApiError> {
     let (owners, now) = (Caller::of(&app, &parts).await?.owners(), OffsetDateTime::now_utc());
     let media = live(app.db.media(muid, &owners, now).await?.ok_or(ApiError::NoSuchFile)?, now)?;
-    if media.public || owners.contains(&media.owner) {
-        Ok(Json(MediaJson::from(media).without_stats()).into_response())
-    } else {
-        Ok(Json(StrangersMediaJson::from(media)).into_response())
-    }
+    let may_know_all = media.public || owners.contains(&media.owner);
+    Ok(Json(match may_know_all {
+        true => KnownMediaJson::All(MediaJson::from(media).without_stats()),
+        false => KnownMediaJson::Strangers(media.into()),
+    }))
 }

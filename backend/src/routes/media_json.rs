@@ -39,8 +39,19 @@ pub struct MediaJson {
     public: bool,
 }
 
+/// What the caller may know of a file.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum KnownMediaJson {
+    /// Of one's own, and of a public one.
+    All(MediaJson),
+    /// Of somebody else's private one.
+    Strangers(StrangersMediaJson),
+}
+
 /// What anybody who is logged in may know of somebody else's private file.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StrangersMediaJson {
     #[schema(value_type = String)]
     muid: Muid,
@@ -104,13 +115,13 @@ fn is_zero(number: &i64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sluice_common::lightning_message::NodeKey;
     use time::macros::datetime;
 
     use super::*;
 
-    fn media() -> Media {
+    pub fn media() -> Media {
         Media {
             muid: Muid::from_bytes([7; 32]),
             owner: Owner::node(

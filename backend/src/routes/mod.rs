@@ -16,6 +16,7 @@ pub mod template;
 pub mod verify;
 
 mod forms;
+mod listing;
 mod media_json;
 mod params;
 
@@ -26,7 +27,7 @@ use http::{HeaderMap, header::CONTENT_LENGTH, header::CONTENT_TYPE};
 use sluice_common::muid::Muid;
 use time::OffsetDateTime;
 
-pub use self::media_json::{MediaJson, StrangersMediaJson};
+pub use self::media_json::{KnownMediaJson, MediaJson, StrangersMediaJson};
 use self::{
     forms::{ChangeForm, UploadForm},
     params::{PageParams, PageQuery, PathMuid, PathText, VariantParams, VariantQuery},

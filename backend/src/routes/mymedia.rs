@@ -1,5 +1,7 @@
 //! `/mymedia`: what the caller has stored, to look at, change and delete.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Request, State},
@@ -29,8 +31,12 @@ use crate::{
 )]
 pub async fn list(State(app): AppState, query: PageQuery, parts: Parts) -> Result<Response, ApiError> {
     let owners = Caller::of(&app, &parts).await?.owners();
-    let listing = app.db.owned(&owners, &query.page, OffsetDateTime::now_utc()).await?;
-    Ok(query.answer(listing, MediaJson::from))
+    let now = OffsetDateTime::now_utc();
+    let read = move |page| {
+        let (db, owners) = (Arc::clone(&app.db), owners.clone());
+        async move { db.owned(&owners, &page, now).await }
+    };
+    query.list(read, MediaJson::from).await
 }
 
 /// One file of the caller, with what it earned.

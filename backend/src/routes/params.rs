@@ -1,16 +1,13 @@
 //! What requests say in their paths and queries, read so that whatever cannot be read is a problem like any other.
 
-use axum::{
-    extract::{FromRequestParts, Path, Query},
-    response::{IntoResponse, Response},
-};
-use http::{HeaderValue, Uri, header::LINK, request::Parts};
+use axum::extract::{FromRequestParts, Path, Query};
+use http::{Uri, request::Parts};
 use serde::de::DeserializeOwned;
 use sluice_common::muid::Muid;
 use utoipa::IntoParams;
 
 use crate::{
-    db::{Listing, Page, Variant},
+    db::{Page, Variant},
     error::ApiError,
 };
 
@@ -72,7 +69,7 @@ impl Parameters {
 pub struct PageQuery {
     /// The part.
     pub page: Page,
-    path: String,
+    pub(super) path: String,
 }
 
 /// What [`PageQuery`] reads, for the OpenAPI document.
@@ -109,16 +106,6 @@ impl PageQuery {
     pub fn or_limit(mut self, limit: u32) -> Self {
         self.page.limit.get_or_insert(limit);
         self
-    }
-
-    /// An array of the rows, and in `Link` (RFC 8288) where the next part is, if there is one and parts were asked for.
-    pub fn answer<T: serde::Serialize>(self, listing: Listing, row: impl FnMut(crate::db::Media) -> T) -> Response {
-        let mut response = axum::Json(listing.media.into_iter().map(row).collect::<Vec<_>>()).into_response();
-        if let (Some(limit), Some(next)) = (self.page.limit, listing.next) {
-            let link = format!("<{}?limit={limit}&after={next}>; rel=\"next\"", self.path);
-            response.headers_mut().extend(HeaderValue::try_from(link).ok().map(|link| (LINK, link)));
-        }
-        response
     }
 }
 

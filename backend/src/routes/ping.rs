@@ -2,10 +2,8 @@
 
 use axum::Json;
 
-use crate::openapi::ServerErrors;
-
 /// `"pong"`.
-#[utoipa::path(get, path = "/ping", responses((status = 200, body = String, content_type = "application/json"), ServerErrors))]
+#[utoipa::path(get, path = "/ping", responses((status = 200, body = String, content_type = "application/json")))]
 pub async fn get() -> Json<&'static str> {
     Json("pong")
 }

@@ -1,5 +1,7 @@
 //! `/templates` and `/template`: pictures for everybody who is logged in to write on.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Request, State},
@@ -35,8 +37,12 @@ use crate::{
 )]
 pub async fn list(State(app): AppState, query: PageQuery, parts: Parts) -> Result<Response, ApiError> {
     Caller::of(&app, &parts).await?;
-    let listing = app.db.templates(&query.page, OffsetDateTime::now_utc()).await?;
-    Ok(query.answer(listing, |media| MediaJson::from(media).without_stats()))
+    let now = OffsetDateTime::now_utc();
+    let read = move |page| {
+        let db = Arc::clone(&app.db);
+        async move { db.templates(&page, now).await }
+    };
+    query.list(read, |media| MediaJson::from(media).without_stats()).await
 }
 
 /// The file of a template.

@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 use mime::Mime;
-use sluice_common::limits::{MAX_DESCRIPTION_BYTES, MAX_FORM_OVERHEAD_BYTES, MAX_NAME_BYTES, MAX_TAGS};
+use sluice_common::limits::{MAX_DESCRIPTION_BYTES, MAX_NAME_BYTES, MAX_TAGS, MAX_TAGS_BYTES};
 use time::OffsetDateTime;
 
 use super::UploadError;
@@ -66,9 +66,13 @@ impl FieldName {
         match self {
             Self::Name => MAX_NAME_BYTES,
             Self::Description => MAX_DESCRIPTION_BYTES,
-            Self::Tags => MAX_FORM_OVERHEAD_BYTES as usize,
+            Self::Tags => MAX_TAGS_BYTES,
             Self::Price | Self::Ttl | Self::Expiry | Self::Public => MAX_SCALAR_BYTES,
         }
+    }
+
+    fn too_long(self) -> UploadError {
+        UploadError::FieldTooLong { field: self.as_str(), max_bytes: self.max_len() }
     }
 
     fn invalid(self, problem: &'static str) -> UploadError {
@@ -86,7 +90,7 @@ impl Fields {
     /// Takes the value of a field.
     pub(super) fn set(&mut self, field: FieldName, value: Vec<u8>) -> Result<(), UploadError> {
         if value.len() > field.max_len() {
-            return Err(UploadError::FieldTooLong { field: field.as_str(), max_bytes: field.max_len() });
+            return Err(field.too_long());
         }
         let text = String::from_utf8(value).map_err(|_| field.invalid("is not UTF-8"))?;
         if text.contains('\0') {
@@ -103,6 +107,9 @@ impl Fields {
                 self.tags.extend(text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned));
                 if self.tags.len() > MAX_TAGS {
                     return Err(field.invalid("has more than 64 tags"));
+                }
+                if self.tags.iter().map(String::len).sum::<usize>() > field.max_len() {
+                    return Err(field.too_long());
                 }
             }
         }
@@ -268,6 +275,7 @@ mod tests {
         let long_name = "n".repeat(1_025);
         let long_description = "d".repeat(16_385);
         let tags = "t,".repeat(65);
+        let long_tag = "t".repeat(4_097);
         for (name, value) in [
             ("price", "-1"),
             ("price", "1.5"),
@@ -282,6 +290,7 @@ mod tests {
             ("name", long_name.as_str()),
             ("description", long_description.as_str()),
             ("tags", tags.as_str()),
+            ("tags", long_tag.as_str()),
             ("price", &"0".repeat(65)),
         ] {
             match fields(&[(name, value)]) {
@@ -293,6 +302,11 @@ mod tests {
         }
         let too_long = fields(&[("name", long_name.as_str())]).unwrap_err().to_string();
         assert_eq!(too_long, "the form field `name` is longer than the 1024 bytes that are allowed");
+        // Of several fields all tags count.
+        let half = &long_tag[..2_048];
+        assert!(fields(&[("tags", half), ("tags", half)]).is_ok());
+        let too_long = fields(&[("tags", half), ("tags", half), ("tags", "t")]).unwrap_err().to_string();
+        assert_eq!(too_long, "the form field `tags` is longer than the 4096 bytes that are allowed");
         let mut not_utf8 = Fields::default();
         assert!(not_utf8.set(FieldName::Name, vec![0xff]).is_err());
         for (name, value) in [("name", &long_name[1..]), ("description", &long_description[1..]), ("tags", &tags[2..])]

@@ -46,6 +46,25 @@ async fn lists_come_whole_or_in_parts() {
 }
 
 #[tokio::test]
+async fn a_list_of_any_length_comes_whole() {
+    for server in Server::on_each_database().await {
+        let jwt = server.login(1);
+        for at in 0..205 {
+            server.store("/file", 1, &[("name", &format!("cat {at}"))], format!("{at}").as_bytes()).await;
+        }
+        let whole = server.send(get("/mymedia").bearer(&jwt).empty()).await;
+        assert_eq!((whole.header("content-type"), next(&whole)), ("application/json", None));
+        let newest_first: Vec<_> = (0..205).rev().map(|at| format!("cat {at}")).collect();
+        assert_eq!(names(&whole), newest_first);
+        // It is not all of it in memory, so nobody knows how long it is.
+        assert!(!whole.headers.contains_key("content-length"));
+        let from = next(&server.send(get("/mymedia?limit=2").bearer(&jwt).empty()).await).unwrap();
+        let rest = server.send(get(&from.replace("limit=2&", "")).bearer(&jwt).empty()).await;
+        assert_eq!(names(&rest), newest_first[2..]);
+    }
+}
+
+#[tokio::test]
 async fn a_part_that_is_none_is_refused() {
     for server in Server::on_each_database().await {
         for list in ["/mymedia", "/templates", "/search/cat"] {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it stands")]
 
 mod changes;
+mod document;
 mod downloads;
 mod expiry;
 mod http2;
@@ -14,6 +15,7 @@ mod media;
 mod media_tokens;
 mod openapi;
 mod podcast;
+mod races;
 mod revoked;
 mod s3;
 #[expect(dead_code, reason = "the tests of the store use the rest")]

@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::ready, stream};
 use http::{Method, Request, Response};
-use http_body_util::{BodyDataStream, BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyDataStream, BodyExt, BodyStream, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Frame, Incoming},
     service::service_fn,
@@ -31,7 +31,7 @@ use s3s::{
 };
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 pub const BUCKET: &str = "sluice-tests";
 pub const ACCESS_KEY_ID: &str = "sluice-test-key";
@@ -66,6 +66,8 @@ pub enum Fate {
     CutAfter(usize),
     /// It is neither done nor answered.
     Silent,
+    /// It is begun, and goes on once [`S3Peer::release`] lets it.
+    Held,
 }
 
 type Ask = dyn Fn(Call, usize) -> Fate + Send + Sync;
@@ -91,6 +93,8 @@ struct Calls {
     now: Arc<()>,
     parts_now: AtomicUsize,
     parts_at_once: AtomicUsize,
+    /// Closed once what is held may go on.
+    held: Semaphore,
 }
 
 impl S3Peer {
@@ -114,6 +118,7 @@ impl S3Peer {
             now: Arc::default(),
             parts_now: AtomicUsize::new(0),
             parts_at_once: AtomicUsize::new(0),
+            held: Semaphore::new(0),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -151,6 +156,11 @@ impl S3Peer {
     /// Whether no call is under way, not even one whose caller is gone.
     pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.calls.now) == 1
+    }
+
+    /// Lets what is held go on.
+    pub fn release(&self) {
+        self.calls.held.close();
     }
 
     /// The most parts that were under way at once.
@@ -196,11 +206,26 @@ impl Calls {
             *count - 1
         };
         match (self.ask)(call, before) {
-            Fate::Served => self.serve(call, request).await,
+            Fate::Served => self.serve(call, request.map(s3s::Body::from)).await,
+            Fate::Held => {
+                // A server looks at the head first.
+                let calls = Arc::clone(&self);
+                let held = stream::once(async move {
+                    let _ = calls.held.acquire().await;
+                    Ok(Frame::data(Bytes::new()))
+                });
+                let body = request.map(|body| held.chain(BodyStream::new(body)));
+                self.serve(call, body.map(|body| s3s::Body::http_body_unsync(StreamBody::new(body)))).await
+            }
             Fate::Cut => cut(),
             Fate::Silent => std::future::pending().await,
             Fate::AnswerLost => {
-                self.serve(call, request).await?.into_body().collect().await.map_err(io::Error::other)?;
+                self.serve(call, request.map(s3s::Body::from))
+                    .await?
+                    .into_body()
+                    .collect()
+                    .await
+                    .map_err(io::Error::other)?;
                 cut()
             }
             Fate::Refused(status, code) => {
@@ -210,7 +235,7 @@ impl Calls {
                 Ok(Response::builder().status(status).body(whole(xml)).unwrap())
             }
             Fate::CutAfter(len) => {
-                let (head, body) = self.serve(call, request).await?.into_parts();
+                let (head, body) = self.serve(call, request.map(s3s::Body::from)).await?.into_parts();
                 let mut left = len;
                 let pieces = BodyDataStream::new(body).map(move |piece| {
                     let mut piece = piece?;
@@ -229,7 +254,7 @@ impl Calls {
         }
     }
 
-    async fn serve(&self, call: Call, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    async fn serve(&self, call: Call, request: Request<s3s::Body>) -> io::Result<Response<Body>> {
         if call == Call::List && self.lists {
             return Ok(Response::new(whole(self.list(request.uri().query().unwrap_or_default()))));
         }
@@ -237,7 +262,7 @@ impl Calls {
             let now = self.parts_now.fetch_add(1, Ordering::SeqCst) + 1;
             self.parts_at_once.fetch_max(now, Ordering::SeqCst);
         }
-        let answered = self.service.call(request.map(s3s::Body::from)).await;
+        let answered = self.service.call(request).await;
         if call == Call::Part {
             self.parts_now.fetch_sub(1, Ordering::SeqCst);
         }

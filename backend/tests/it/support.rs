@@ -39,6 +39,8 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 use tower::ServiceExt;
 
+use crate::document;
+
 pub const HOST: &str = "media.example:8081";
 pub const BOUNDARY: &str = "X-BOUNDARY";
 pub const MB: usize = 1_048_576;
@@ -68,12 +70,13 @@ pub fn terms() -> ServiceTerms {
     ServiceTerms { max_upload_mb: 2, max_uses: Some(1), valid_for_secs: Some(3_600), ..ServiceTerms::named("media") }
 }
 
-/// A server without a port.
+/// A server without a port. Clones are the same one.
+#[derive(Clone)]
 pub struct Server {
     pub app: Arc<App>,
     pub config: BackendConfig,
     router: Router,
-    _dir: TempDir,
+    _dir: Arc<TempDir>,
 }
 
 impl Server {
@@ -92,7 +95,7 @@ impl Server {
         let mut config = config(&dir);
         change(&mut config);
         let (app, router) = open(&config).await;
-        Self { app, config, router, _dir: dir }
+        Self { app, config, router, _dir: Arc::new(dir) }
     }
 
     /// The same data, served with another configuration.
@@ -102,12 +105,22 @@ impl Server {
         self
     }
 
+    /// The same data, with another store.
+    pub fn with_store(mut self, store: Arc<dyn BlobStore>) -> Self {
+        self.app = Arc::new(App::new(&self.config, Arc::clone(&self.app.db), store));
+        self.router = router(Arc::clone(&self.app));
+        self
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         // A body that breaks off has no end.
         let body = body.collect().await.ok().map(|body| body.to_bytes().to_vec());
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        document::check(&method, &path, &answer);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -1,5 +1,6 @@
 //! Copies as objects of one bucket of an S3 server.
 
+mod begun;
 mod error;
 mod parts;
 mod reader;
@@ -8,11 +9,10 @@ pub(crate) mod tests;
 mod writer;
 
 use std::{
-    collections::HashMap,
     fmt,
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -29,13 +29,19 @@ use aws_sdk_s3::{
 use bytes::Bytes;
 use futures_util::stream;
 use sluice_common::secret::Secret;
+use tokio::time::timeout;
 
 pub use self::error::{S3Error, S3Failure};
-use self::{error::store_error, parts::Room, reader::Reading, writer::S3Writer};
+use self::{begun::Begun, error::store_error, parts::Room, reader::Reading, writer::S3Writer};
 use super::{BlobStore, BlobStream, BlobWriter, StoreError, StoreKey, StoreKind};
 
 /// How often unfinished uploads of a copy that is to go are looked for: a part that was on its way may bring one back.
 const ABORT_ROUNDS: usize = 3;
+
+/// How long an abort waits for the parts that are on their way. After that it is for the next who removes the copy.
+const QUIET: Duration = Duration::from_secs(10);
+
+const ABORT: &str = "AbortMultipartUpload";
 
 /// How long a HEAD may take with all its attempts: the end of an upload waits for it.
 const LOOKING: Duration = Duration::from_secs(10);
@@ -193,7 +199,9 @@ impl S3Store {
     /// names.
     async fn abort_all(&self, key: &StoreKey) -> Result<(), StoreError> {
         if let Some(upload) = self.begun.get(key) {
-            match self.abort(key, &upload).await {
+            let quiet = timeout(QUIET, upload.quiet()).await;
+            let _quiet = quiet.map_err(|_| S3Error::away(ABORT, "a part of the upload may still be on its way"))?;
+            match self.abort(key, &upload.id).await {
                 Err(error) if error.is_away() => return Err(error),
                 // If it is there all the same, the server names it below.
                 Err(error) => tracing::warn!(%error, "cannot abort a multipart upload"),
@@ -223,7 +231,7 @@ impl S3Store {
 
     async fn abort(&self, key: &StoreKey, upload: &str) -> Result<(), StoreError> {
         let abort = self.client.abort_multipart_upload().bucket(&*self.bucket).key(key.as_str()).upload_id(upload);
-        match abort.send().await.map_err(|error| store_error("AbortMultipartUpload", error)) {
+        match abort.send().await.map_err(|error| store_error(ABORT, error)) {
             Ok(_) | Err(StoreError::Missing) => Ok(()),
             Err(error) => Err(error),
         }
@@ -261,28 +269,6 @@ struct Head {
     len: u64,
     /// Who wrote it.
     writer: Option<String>,
-}
-
-/// The multipart uploads that this process began and neither completed nor aborted, by their keys.
-#[derive(Debug, Clone, Default)]
-struct Begun(Arc<Mutex<HashMap<StoreKey, String>>>);
-
-impl Begun {
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<StoreKey, String>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn begin(&self, key: &StoreKey, upload: &str) {
-        self.with(|begun| begun.insert(key.clone(), upload.to_owned()));
-    }
-
-    fn get(&self, key: &StoreKey) -> Option<String> {
-        self.with(|begun| begun.get(key).cloned())
-    }
-
-    fn end(&self, key: &StoreKey, upload: &str) {
-        self.with(|begun| begun.get(key).is_some_and(|begun| begun == upload).then(|| begun.remove(key)));
-    }
 }
 
 #[async_trait]

@@ -1,12 +1,16 @@
 //! An object that is being written: one PUT if it is small, else parts, several of them under way at once.
 
 use async_trait::async_trait;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::{
+    error::SdkError,
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
+};
 use bytes::{Bytes, BytesMut};
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 
 use super::{
     S3Store,
+    begun::BegunUpload,
     error::{S3Error, store_error},
     parts::{IN_FLIGHT_BYTES, part_len},
 };
@@ -40,7 +44,7 @@ struct Object {
 
 /// A multipart upload.
 struct Upload {
-    id: String,
+    begun: BegunUpload,
     next_number: i32,
     under_way: JoinSet<Result<SentPart, StoreError>>,
     under_way_bytes: u64,
@@ -71,12 +75,12 @@ impl S3Writer {
             upload.one_done().await?;
         }
         let room = self.object.store.room.take(len).await?;
-        let (object, id, number) = (self.object.clone(), upload.id.clone(), upload.next_number);
+        let (object, begun, number) = (self.object.clone(), upload.begun.clone(), upload.next_number);
         let body = self.part.split().freeze();
         upload.next_number += 1;
         upload.under_way_bytes += len;
         upload.under_way.spawn(async move {
-            let part = object.put_part(id, number, body).await;
+            let part = object.put_part(begun, number, body).await;
             drop(room);
             part
         });
@@ -113,8 +117,8 @@ impl BlobWriter for S3Writer {
             upload.one_done().await?;
         }
         let parts = upload.parts();
-        self.object.complete(upload.id.clone(), parts, len).await?;
-        self.object.store.begun.end(&self.object.key, &upload.id);
+        self.object.complete(&upload.begun.id, parts, len).await?;
+        self.object.store.begun.end(&self.object.key, &upload.begun);
         self.upload = None;
         Ok(())
     }
@@ -126,10 +130,15 @@ impl Drop for S3Writer {
         let Some(mut upload) = self.upload.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return };
         let Object { store, key, .. } = self.object.clone();
+        // They end in their own time. One that is cut off the server may have whole.
+        upload.under_way.detach_all();
         runtime.spawn(async move {
-            upload.under_way.shutdown().await;
-            match store.abort(&key, &upload.id).await {
-                Ok(()) => store.begun.end(&key, &upload.id),
+            let _quiet = upload.begun.quiet().await;
+            if store.begun.get(&key).is_none() {
+                return;
+            }
+            match store.abort(&key, &upload.begun.id).await {
+                Ok(()) => store.begun.end(&key, &upload.begun),
                 Err(error) => tracing::debug!(%error, "cannot abort a multipart upload yet"),
             }
         });
@@ -173,22 +182,33 @@ impl Object {
         let begun = begin.metadata(METADATA, &self.writer).checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
         let begun = begun.map_err(|error| store_error(CREATE, error))?;
         let id = begun.upload_id.ok_or_else(|| S3Error::away(CREATE, "the answer names no upload"))?;
-        self.store.begun.begin(&self.key, &id);
-        Ok(Upload { id, next_number: 1, under_way: JoinSet::new(), under_way_bytes: 0, done: vec![] })
+        let begun = self.store.begun.begin(&self.key, id);
+        Ok(Upload { begun, next_number: 1, under_way: JoinSet::new(), under_way_bytes: 0, done: vec![] })
     }
 
-    async fn put_part(&self, upload: String, number: i32, body: Bytes) -> Result<SentPart, StoreError> {
+    async fn put_part(&self, upload: BegunUpload, number: i32, body: Bytes) -> Result<SentPart, StoreError> {
+        let sending = upload.sending().await;
         let len = body.len() as u64;
         let S3Store { client, bucket, timeouts, .. } = &self.store;
-        let put = client.upload_part().bucket(&**bucket).key(self.key.as_str()).upload_id(upload).part_number(number);
+        let put =
+            client.upload_part().bucket(&**bucket).key(self.key.as_str()).upload_id(upload.id).part_number(number);
         let put = put.checksum_algorithm(ChecksumAlgorithm::Crc32).body(body.into()).customize();
         let put = put.disable_payload_signing().config_override(self.store.within(timeouts.sending(len)));
-        let put = put.send().await.map_err(|error| store_error("UploadPart", error))?;
+        let put = put.send().await;
+        if let Err(SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) = put {
+            // Nobody heard of its end: the server may be at it for a while.
+            let a_while = timeouts.read;
+            tokio::spawn(async move {
+                sleep(a_while).await;
+                drop(sending);
+            });
+        }
+        let put = put.map_err(|error| store_error("UploadPart", error))?;
         let completed = CompletedPart::builder().part_number(number).set_e_tag(put.e_tag);
         Ok(SentPart { len, completed: completed.set_checksum_crc32(put.checksum_crc32).build() })
     }
 
-    async fn complete(&self, upload: String, parts: CompletedMultipartUpload, len: u64) -> Result<(), StoreError> {
+    async fn complete(&self, upload: &str, parts: CompletedMultipartUpload, len: u64) -> Result<(), StoreError> {
         let complete = self.store.client.complete_multipart_upload().bucket(&*self.store.bucket);
         let complete = complete.key(self.key.as_str()).upload_id(upload).multipart_upload(parts).if_none_match("*");
         let within = self.store.within(self.store.timeouts.complete);

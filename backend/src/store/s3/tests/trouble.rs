@@ -145,6 +145,81 @@ async fn a_full_bucket_is_full() {
     }
 }
 
+/// Whether the server hears of an abort within a moment.
+async fn is_aborted_soon(peer: &S3Peer) -> bool {
+    let aborted = async {
+        while peer.count(Call::Abort) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(500), aborted).await.is_ok()
+}
+
+#[tokio::test]
+async fn nothing_is_aborted_under_a_part_that_would_come_after() {
+    // What the writer's end removes, and what a delete does that does not wait for that.
+    for deletes in [false, true] {
+        let (peer, store) = troubled(|call, before| match (call, before) {
+            (Call::Part, 0) => Fate::Held,
+            _ => Fate::Served,
+        })
+        .await;
+        let key = StoreKey::random();
+        let mut writer = store.create(&key, 9 * MIB as u64).await.unwrap();
+        writer.write(bytes(9 * MIB).into()).await.unwrap();
+        // Its head is with the server.
+        let begun = async {
+            while peer.count(Call::Part) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), begun).await.unwrap();
+        let deleting = async {
+            match deletes {
+                true => {
+                    std::mem::forget(writer);
+                    store.delete(&key).await
+                }
+                false => {
+                    drop(writer);
+                    Ok(())
+                }
+            }
+        };
+        let (deleted, ()) = tokio::join!(deleting, async {
+            assert!(!is_aborted_soon(&peer).await, "{deletes}");
+            peer.release();
+        });
+        deleted.unwrap();
+        let gone = async {
+            while !peer.unfinished().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
+        assert!(gone.is_ok(), "{deletes}: {:?}", peer.unfinished());
+    }
+}
+
+#[tokio::test]
+async fn a_part_whose_end_nobody_heard_keeps_its_copy_to_be_removed_later() {
+    let peer = S3Peer::with(true, |call, _| if call == Call::Part { Fate::Cut } else { Fate::Served }).await;
+    let mut config = config(peer.endpoint());
+    config.attempts = 1;
+    let store = S3Store::new(&config);
+    let key = StoreKey::random();
+    let mut writer = store.create(&key, 9 * MIB as u64).await.unwrap();
+    writer.write(bytes(9 * MIB).into()).await.unwrap();
+    assert!(writer.finish().await.is_err());
+    // The server may still be at it, so that what is aborted now might come back.
+    tokio::time::pause();
+    assert!(store.delete(&key).await.unwrap_err().is_away());
+    tokio::time::advance(config.timeouts.read).await;
+    tokio::time::resume();
+    store.delete(&key).await.unwrap();
+    assert_eq!(peer.unfinished(), [""; 0]);
+}
+
 #[tokio::test]
 async fn what_cannot_be_aborted_now_can_be_later() {
     let aborts = Arc::new(AtomicUsize::new(0));
