@@ -20,8 +20,8 @@ use crate::db::{
 /// Words are rare that so few rows have.
 const RARE: i64 = 2_000;
 
-/// How many of the newest media are looked at for a page of one row; for one of N rows, the root of N times as many. Of
-/// a million media, as many as there are rows at most to read by an index where those have too few.
+/// How many of the newest media are looked at for a page of one row; for one of N rows, the root of N times as many. Where
+/// those have too few, the words are so rare that of a million media about as many are left to read by an index.
 const NEWEST: f64 = 1_000.0;
 
 /// How long a search may take. One that takes longer (words that are frequent, and nowhere beside each other as the
@@ -31,33 +31,18 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// What PostgreSQL says of a statement that took too long.
 const CANCELLED: &str = "57014";
 
-/// Whether anybody may find a row of `$m`.
-macro_rules! findable {
-    ($m:literal) => {
-        concat!(
-            "(",
-            $m,
-            ".public IS NOT FALSE OR ",
-            $m,
-            ".price > 0) AND (COALESCE(",
-            $m,
-            ".public, $4) OR ",
-            $m,
-            ".price > 0) AND (",
-            $m,
-            ".expiry IS NULL OR ",
-            $m,
-            ".expiry > $3) AND ",
-            $m,
-            ".tsv @@ to_tsquery('english', $2)"
-        )
-    };
-}
-
 const STORED: &str =
     "EXISTS (SELECT FROM content WHERE content.muid = m.muid AND variant = 'file' AND state = 'stored' OFFSET 0)";
 
 const IN_ORDER: &str = "ORDER BY created DESC, muid DESC, owner_pub_key DESC";
+
+/// Whether anybody may find a row of the table `m`, and it matches.
+fn findable(m: &str) -> String {
+    format!(
+        "({m}.public IS NOT FALSE OR {m}.price > 0) AND (COALESCE({m}.public, $4) OR {m}.price > 0) \
+        AND ({m}.expiry IS NULL OR {m}.expiry > $3) AND {m}.tsv @@ to_tsquery('english', $2)"
+    )
+}
 
 /// Whether a row of the table `m` matches for the class, and perhaps for better ones, if it matches at all.
 fn holds(class: &Class, m: &str) -> String {
@@ -95,7 +80,7 @@ SELECT * FROM (SELECT count(*) AS pooled FROM pool) AS size LEFT JOIN (
 ) AS page ON TRUE
 ORDER BY rank DESC, created DESC, muid DESC, owner_pub_key DESC",
         columns = columns!(),
-        findable = findable!("media"),
+        findable = findable("media"),
         ranks = ranks.join(" "),
     )
 }
@@ -128,10 +113,10 @@ WHERE {STORED} AND NOT EXISTS (
         columns = columns!(),
         from = if scan == Scan::Newest { &newest } else { "media" },
         bounded = if scan == Scan::Newest { "NOT" } else { "" },
-        findable = findable!("media"),
+        findable = findable("media"),
         holds = holds(&step.class, "media"),
         above = holds_any("media"),
-        other_findable = findable!("other"),
+        other_findable = findable("other"),
         other_above = holds_any("other"),
         other_holds = holds(&step.class, "other"),
     )
