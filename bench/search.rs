@@ -257,6 +257,7 @@ fn searches() -> Vec<(&'static str, String)> {
         ("frequent and rare", format!("{} {}", word(0), word(9_999))),
         ("frequent and letter", format!("{} b", word(0))),
         ("phrase", format!("\"{} {}\"", word(0), word(1))),
+        ("absent phrase", format!("\"{0} {1} {0} {1} {0} {1} {0} {1}\"", word(0), word(1))),
         ("or", format!("{} or {}", word(9), word(99))),
         ("not", format!("{} -{}", word(0), word(1))),
         ("all not", format!("name -name -{}", word(1))),

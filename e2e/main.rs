@@ -28,6 +28,7 @@ mod prices;
 mod reload;
 mod revocation;
 mod s3;
+mod searches;
 mod single_use;
 mod stop;
 mod store_failures;

@@ -37,6 +37,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(ask::get))
         .routes(routes!(verify::post))
+        .routes(routes!(search::none))
         .routes(routes!(search::get))
         .routes(routes!(file::post))
         .routes(routes!(file::upload))
@@ -59,7 +60,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 /// The whole server.
 pub fn router(app: Arc<App>) -> Router {
     let drains = app.drains.clone();
-    let (routes, document) = routes().split_for_parts();
+    let (routes, mut document) = routes().split_for_parts();
+    document.paths.paths = document.paths.paths.into_iter().map(|(path, item)| (as_described(&path), item)).collect();
     routes
         .fallback(async || ApiError::NoSuchRoute)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
@@ -69,6 +71,12 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(drains, drain_unread))
         .layer(from_fn(finish))
         .with_state(app)
+}
+
+/// A path as OpenAPI has it: it knows no parameter of several segments. A term may hold slashes, which a proxy may have
+/// decoded.
+fn as_described(path: &str) -> String {
+    path.replace("{*", "{")
 }
 
 /// What answers while the database was not reached yet.

@@ -48,6 +48,9 @@ pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<(), CheckError> {
     if let Ok(Some(warning)) = keys::weak_jwt_key(settings) {
         tracing::warn!("{warning}");
     }
+    if let Some(warning) = keys::lone_podcast_secret(settings) {
+        tracing::warn!("{warning}");
+    }
     out.write_all(with_remarks(toml::to_string(&settings.effective())?, settings).as_bytes())?;
     Ok(out.flush()?)
 }

@@ -226,6 +226,14 @@ pub fn podcast_index(settings: &Settings) -> Result<Option<PodcastIndexConfig>, 
     Ok(Some(PodcastIndexConfig { base_url: backend.podcast_index_url.clone(), key: key.clone(), secret }))
 }
 
+/// What is to be said where only the secret of the Podcast Index is configured, as sphinx-meme's operators have it.
+pub fn lone_podcast_secret(settings: &Settings) -> Option<String> {
+    let backend = &settings.backend;
+    (backend.podcast_index_secret.is_some() && backend.podcast_index_key.is_none()).then(|| {
+        format!("{PODCAST_INDEX_SECRET} needs podcast_index_key (PODCAST_INDEX_KEY): without it /podcast is 404")
+    })
+}
+
 /// Makes the key files that are missing, if this is a first start: no database, and no stored file. Gives their paths.
 pub fn make_missing(settings: &Settings) -> Result<Vec<PathBuf>, KeyError> {
     let missing = missing(settings)?;

@@ -77,12 +77,15 @@ pub enum LogFormat {
 }
 
 /// What of whom is logged. Whatever the level, libraries say no more than at `info` and the proxy no more than at
-/// `warn`: below that, pingora, hyper and h2 log headers and queries, which hold tokens.
+/// `warn`: below that, pingora, hyper and h2 log headers and queries, which hold tokens. What reads the URL of a
+/// PostgreSQL database warns of parameters that it does not know, with their values, which may be passwords: it says
+/// nothing.
 fn filter(level: LogLevel) -> Targets {
     let level = LevelFilter::from(level);
     Targets::new()
         .with_default(level.min(LevelFilter::INFO))
         .with_target("pingora", level.min(LevelFilter::WARN))
+        .with_target("sqlx_postgres::options", LevelFilter::OFF)
         .with_target("sluice", level)
 }
 
@@ -119,6 +122,13 @@ mod tests {
             assert!(filter.would_enable(proxy, &Level::WARN), "{proxy}");
             assert!(!filter.would_enable(proxy, &Level::INFO), "{proxy}");
         }
+    }
+
+    #[test]
+    fn who_reads_the_urls_of_databases_says_nothing() {
+        let filter = filter(LogLevel::Trace);
+        assert!(!filter.would_enable("sqlx_postgres::options::parse", &Level::ERROR));
+        assert!(filter.would_enable("sqlx_postgres::connection", &Level::WARN));
     }
 
     #[test]

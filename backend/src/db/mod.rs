@@ -1,5 +1,6 @@
 //! What is stored, whose it is and what was paid for, behind one trait.
 
+mod classes;
 #[cfg(test)]
 pub(crate) mod contract;
 mod model;
@@ -128,8 +129,9 @@ pub trait Database: Send + Sync {
     /// Without those that are expired at `now`.
     ///
     /// Any text is a search: words must all be there, `"words in quotes"` in this order, `or` begins another choice,
-    /// `-word` must not be there, and the last word may be the begin of one. A word in the name counts most, then in the
-    /// description, then in the tags. Where very many match, only the newest of them are ranked.
+    /// `-word` must not be there, and the last word may be the begin of one. Best is what has all of it in the name, then
+    /// in name and description, then with the tags; in each whole words before begins. What is written between two pages
+    /// neither hides nor repeats others.
     async fn search(&self, term: &str, page: &Page, now: OffsetDateTime) -> Result<Listing, DbError>;
 
     /// Notes that somebody bought the owner's file, for its price. None: no such row, or an expired one.

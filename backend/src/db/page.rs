@@ -28,11 +28,12 @@ pub struct Listing {
 
 /// A place in a list: behind the row with this key. Rows that come or go meanwhile neither hide nor repeat others.
 ///
-/// As text (`?after=`) it is opaque: base64url of rank, time, muid and owner.
+/// As text (`?after=`) it is opaque: base64url of rank, place, muid and owner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cursor {
-    /// How well the row fits what is searched for, more is better; 0 where nothing is.
+    /// The row's class in a search, more is better; 0 where nothing is searched for.
     pub(super) rank: f64,
+    /// When the row was made; of a search in SQLite the number of the row, in whose order it has the words.
     pub(super) created_micros: i64,
     pub(super) muid: Muid,
     pub(super) owner: Owner,
@@ -56,12 +57,17 @@ impl Cursor {
 }
 
 impl Listing {
-    /// The first `limit` of rows of which one more was asked for, to see whether there are more. Each has its rank.
-    pub(super) fn cut(mut rows: Vec<(Media, f64)>, limit: Option<u32>) -> Self {
+    /// The first `limit` of rows of which one more was asked for, to see whether there are more; each with what `cursor`
+    /// needs to name it.
+    pub(super) fn cut<K>(
+        mut rows: Vec<(Media, K)>,
+        limit: Option<u32>,
+        cursor: impl FnOnce(&Media, &K) -> Cursor,
+    ) -> Self {
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|(media, rank)| Cursor::new(media, *rank));
+        let next = rows.last().filter(|_| more).map(|(media, key)| cursor(media, key));
         Self { media: rows.into_iter().map(|(media, _)| media).collect(), next }
     }
 
@@ -69,7 +75,7 @@ impl Listing {
     pub(super) fn newest(mut rows: Vec<Media>, limit: Option<u32>) -> Self {
         let key = |media: &Media| (media.created, media.muid.to_string(), media.owner.as_str().to_owned());
         rows.sort_by_cached_key(|media| Reverse(key(media)));
-        Self::cut(rows.into_iter().map(|media| (media, 0.0)).collect(), limit)
+        Self::cut(rows.into_iter().map(|media| (media, ())).collect(), limit, |media, ()| Cursor::new(media, 0.0))
     }
 }
 

@@ -1,11 +1,10 @@
 //! What somebody types to search, read as `websearch_to_tsquery` of PostgreSQL reads it: words must all be there, `"words in
 //! quotes"` in this order, `or` begins another choice, `-word` must not be there. The last word, unless in quotes, is also
 //! found where it is only the begin of a word. Whatever is typed means something; where it means nothing, nothing is found.
+//! `|` is `or`, `!word` is `-word`, and `&`, `<->` and parentheses part words: sphinx-meme's users wrote them
+//! (`to_tsquery`), and find at least what they found.
 //!
 //! Each database gets it spelled in its own syntax, made of words in quotes alone: nothing typed is syntax there.
-
-/// How many of the newest that match are ranked: more only where those are too few different contents.
-pub(super) const POOLS: [u32; 3] = [200, 2_000, 20_000];
 
 /// More words than that are not looked at.
 const MAX_WORDS: usize = 16;
@@ -168,7 +167,7 @@ struct Phrase {
 impl Search {
     /// Reads what was typed.
     pub(super) fn parse(typed: &str) -> Self {
-        let mut reader = Reader { rest: typed, left: MAX_WORDS };
+        let mut reader = Reader { rest: typed, after_word: false, left: MAX_WORDS };
         let mut choices = vec![Choice::default()];
         while let Some(token) = reader.next() {
             match token {
@@ -191,18 +190,19 @@ impl Search {
 
     /// For FTS5's MATCH: <https://sqlite.org/fts5.html#full_text_query_syntax>.
     pub(super) fn to_fts5(&self) -> String {
-        let phrase = |phrase: &Phrase| {
-            let words = phrase.words.join(" ");
-            // What is found by the whole word counts more.
-            if phrase.prefix { format!("(\"{words}\" OR \"{words}\"*)") } else { format!("\"{words}\"") }
-        };
+        let phrase =
+            |phrase: &Phrase| format!("\"{}\"{}", phrase.words.join(" "), if phrase.prefix { "*" } else { "" });
         self.spell(phrase, " AND ", " OR ", |unwanted| format!(" NOT {unwanted}"))
     }
 
-    /// Whether it asks for one word and nothing else.
-    pub(super) fn is_one_phrase(&self) -> bool {
-        matches!(&self.choices[..], [choice] if choice.wanted.len() == 1 && choice.unwanted.is_empty())
-            && self.choices[0].wanted[0].words.len() == 1
+    /// Whether its last word may be the begin of one.
+    pub(super) fn has_begin(&self) -> bool {
+        self.choices.iter().flat_map(|choice| &choice.wanted).any(|phrase| phrase.prefix)
+    }
+
+    /// Whether there are words that must not be there.
+    pub(super) fn excludes(&self) -> bool {
+        self.choices.iter().any(|choice| !choice.unwanted.is_empty())
     }
 
     /// The phrase whose last word may be the begin of one, in whole words.
@@ -217,12 +217,6 @@ impl Search {
             phrase.prefix = false;
         }
         self
-    }
-
-    /// Every phrase of it, as FTS5 finds most by it.
-    pub(super) fn fts5_phrases(&self) -> impl Iterator<Item = String> {
-        let phrases = self.choices.iter().flat_map(|choice| choice.wanted.iter().chain(&choice.unwanted));
-        phrases.map(|phrase| format!("\"{}\"{}", phrase.words.join(" "), if phrase.prefix { "*" } else { "" }))
     }
 
     /// For PostgreSQL's `websearch_to_tsquery`: whole words.
@@ -264,6 +258,8 @@ enum Token {
 
 struct Reader<'a> {
     rest: &'a str,
+    /// Whether a token ended just there.
+    after_word: bool,
     /// How many words are still taken.
     left: usize,
 }
@@ -271,22 +267,30 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn next(&mut self) -> Option<Token> {
         while self.left > 0 {
-            // A minus excludes only where a word begins.
-            self.rest = self.rest.trim_start_matches(|c: char| c != '-' && c != '"' && !is_of_word(c));
-            let unwanted = self.rest.starts_with('-');
-            self.rest = self.rest.trim_start_matches('-');
             let first = self.rest.chars().next()?;
-            let quoted = first == '"';
+            if first == '|' {
+                self.rest = self.rest.trim_start_matches('|');
+                return Some(Token::Or);
+            }
+            let (signs, behind) = split_at(self.rest, |c| c != '-' && c != '!');
+            let unwanted = signs.contains('-') || (signs.len() % 2 == 1 && !self.after_word);
+            let quoted = behind.starts_with('"');
+            if !quoted && !behind.starts_with(is_of_word) {
+                let skipped = distance(self.rest).unwrap_or(signs.len().max(first.len_utf8()));
+                self.rest = &self.rest[skipped..];
+                self.after_word = false;
+                continue;
+            }
             let text = if quoted {
-                let (text, rest) = self.rest[1..].split_once('"').unwrap_or((&self.rest[1..], ""));
+                let (text, rest) = behind[1..].split_once('"').unwrap_or((&behind[1..], ""));
                 self.rest = rest;
                 text
             } else {
-                let end = self.rest.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(self.rest.len());
-                let (text, rest) = self.rest.split_at(end);
+                let (text, rest) = split_at(behind, ends_token);
                 self.rest = rest;
                 text
             };
+            self.after_word = true;
             if !quoted && !unwanted && text.eq_ignore_ascii_case("or") {
                 return Some(Token::Or);
             }
@@ -312,6 +316,23 @@ impl Reader<'_> {
         let prefix = is_last && !quoted && !unwanted;
         (!words.is_empty()).then_some(Phrase { words, prefix })
     }
+}
+
+/// Where `pattern` first is.
+fn split_at(text: &str, pattern: impl FnMut(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(pattern).unwrap_or(text.len()))
+}
+
+/// Whether no token goes on behind it, unless in quotes: blanks, and what sphinx-meme read as operators.
+fn ends_token(c: char) -> bool {
+    c.is_whitespace() || "\"&|!()<>".contains(c)
+}
+
+/// How long `<->` or `<2>` is, if the text begins with one: how far apart words are is not looked at outside of quotes.
+fn distance(text: &str) -> Option<usize> {
+    let (distance, _) = text.strip_prefix('<')?.split_once('>')?;
+    let is_one = distance == "-" || (!distance.is_empty() && distance.bytes().all(|byte| byte.is_ascii_digit()));
+    is_one.then_some(distance.len() + 2)
 }
 
 /// Whether a word may hold it. ASCII has only letters and digits; of the rest each database decides, but what is no
@@ -341,7 +362,7 @@ mod tests {
     #[test]
     fn is_spelled_in_each_databases_syntax() {
         for (typed, fts5, websearch, tsquery) in [
-            ("green", r#"(("green" OR "green"*))"#, r#""green""#, "(('green':*))"),
+            ("green", r#"("green"*)"#, r#""green""#, "(('green':*))"),
             (
                 "the green \"big field\"",
                 r#"("green" AND "big field")"#,
@@ -363,7 +384,7 @@ mod tests {
     #[test]
     fn no_more_is_looked_at_than_is_bounded() {
         let many = "word ".repeat(1_000);
-        assert_eq!(Search::parse(&many).fts5_phrases().count(), MAX_WORDS);
+        assert_eq!(Search::parse(&many).to_fts5().matches("word").count(), MAX_WORDS);
         let long = "ä".repeat(1_000);
         assert_eq!(Search::parse(&long).to_websearch().chars().count(), MAX_WORD_CHARS + 2);
     }

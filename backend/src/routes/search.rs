@@ -1,6 +1,6 @@
 //! `GET /search/{term}`: what is public, or for sale.
 
-use axum::{extract::State, response::Response};
+use axum::{Json, extract::State, response::Response};
 use time::OffsetDateTime;
 
 use super::{AppState, MediaJson, PageParams, PageQuery, PathText};
@@ -12,10 +12,20 @@ use crate::{
 /// How many are found where the query does not say.
 const LIMIT: u32 = 12;
 
+/// A search for nothing: `[]`.
+#[utoipa::path(
+    get,
+    path = "/search/",
+    responses((status = 200, body = Vec<MediaJson>))
+)]
+pub async fn none() -> Json<[MediaJson; 0]> {
+    Json([])
+}
+
 /// Public media and media for sale that the term finds, best first, without what they earned.
 #[utoipa::path(
     get,
-    path = "/search/{term}",
+    path = "/search/{*term}",
     params(("term" = String, Path, description = "Any text: words, `\"words in quotes\"`, `-word`, `or`"), PageParams),
     responses(
         (status = 200, body = Vec<MediaJson>, headers(("Link" = String, description = "`rel=\"next\"`: more of it"))),

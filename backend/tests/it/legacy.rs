@@ -2,6 +2,7 @@
 //! keys. `expected.json` says what the real program answered.
 
 mod deployment;
+mod in_s3;
 
 use std::{collections::BTreeMap, fs};
 

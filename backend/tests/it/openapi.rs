@@ -33,7 +33,7 @@ async fn every_route_is_in_the_document_and_every_entry_is_a_route() {
     let document = answer.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
     let routes = routes(&document);
-    assert_eq!(routes.len(), 19);
+    assert_eq!(routes.len(), 20);
     for (path, methods) in &routes {
         for method in &METHODS {
             let answer = send(&server, method, path).await;

@@ -26,7 +26,7 @@ use crate::{
     thumbnails::{picture, upload},
 };
 
-fn in_s3(endpoint: String, seal: bool) -> impl FnOnce(&mut BackendConfig) {
+pub fn in_s3(endpoint: String, seal: bool) -> impl FnOnce(&mut BackendConfig) {
     let secret = |text: &str| Secret::new(text.to_owned());
     let s3 = S3Config {
         bucket: s3_peer::BUCKET.to_owned(),

@@ -46,10 +46,8 @@ pub enum Invalid {
     /// No public key of a node.
     #[error("[backend] template_uploaders: \"{0}\" is not a node's public key of 33 bytes in hex")]
     TemplateUploader(String),
-    /// Half of what the Podcast Index needs.
-    #[error(
-        "[backend] podcast_index_key and podcast_index_secret (PODCAST_INDEX_KEY, PODCAST_INDEX_SECRET) need each other"
-    )]
+    /// Half of what the Podcast Index needs. The other half alone is what sphinx-meme's operators have.
+    #[error("[backend] podcast_index_key (PODCAST_INDEX_KEY) needs podcast_index_secret (PODCAST_INDEX_SECRET)")]
     PodcastIndex,
     /// A text that cannot be asked.
     #[error("[backend] {0} cannot be sent to the Podcast Index: it is not {1}")]
@@ -163,7 +161,7 @@ pub(super) fn check(settings: &Settings, parts: Parts) -> Result<(), Invalid> {
 }
 
 fn check_podcast_index(backend: &BackendSettings) -> Result<(), Invalid> {
-    if backend.podcast_index_key.is_some() != backend.podcast_index_secret.is_some() {
+    if backend.podcast_index_key.is_some() && backend.podcast_index_secret.is_none() {
         return Err(Invalid::PodcastIndex);
     }
     if !backend.podcast_index_key.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())) {

@@ -170,6 +170,30 @@ fn the_names_that_sphinx_meme_knows_work() {
     assert_eq!(all.backend.listen, Settings::default().backend.listen, "PORT is for `sluice backend`");
 }
 
+/// sphinx-meme had the key of the Podcast Index in its program.
+#[test]
+fn a_secret_of_the_podcast_index_alone_is_a_warning() {
+    let only_secret = [("PODCAST_INDEX_SECRET", "hunter2")];
+    let settings = load_with("", &only_secret, &Flags::default(), Parts::Backend).unwrap();
+    assert_eq!(crate::keys::podcast_index(&settings).unwrap().map(|podcasts| podcasts.key), None);
+    let warning = crate::keys::lone_podcast_secret(&settings).unwrap();
+    assert!(warning.contains("PODCAST_INDEX_KEY") && !warning.contains("hunter2"), "{warning}");
+
+    let both = [("PODCAST_INDEX_KEY", "K"), ("PODCAST_INDEX_SECRET", "S")];
+    for env in [&both[..], &[]] {
+        let settings = load_with("", env, &Flags::default(), Parts::Backend).unwrap();
+        assert_eq!(crate::keys::lone_podcast_secret(&settings), None);
+    }
+}
+
+#[test]
+fn a_key_of_zeros_is_the_one_that_a_sphinx_meme_without_one_had() {
+    let zeros = "0".repeat(64);
+    let settings =
+        load_with("", &[("LOCAL_ENCRYPTION_KEY", zeros.as_str())], &Flags::default(), Parts::Backend).unwrap();
+    assert_eq!(crate::keys::local_encryption_key(&settings).unwrap().unwrap().expose(), &[0; 32]);
+}
+
 #[test]
 fn a_quota_is_of_bytes_and_files_and_nought_is_none() {
     use sluice_backend::db::Quota;
@@ -263,7 +287,7 @@ fn says_where_a_file_is_wrong() {
         ),
         (
             "[backend]\npodcast_index_key = \"hunter2\"",
-            "[backend] podcast_index_key and podcast_index_secret (PODCAST_INDEX_KEY, PODCAST_INDEX_SECRET) need each other",
+            "[backend] podcast_index_key (PODCAST_INDEX_KEY) needs podcast_index_secret (PODCAST_INDEX_SECRET)",
         ),
         (
             "[backend]\npodcast_index_url = \"ftp://a\"",

@@ -66,6 +66,11 @@ impl Plan {
         {
             tracing::warn!("{warning}");
         }
+        if parts.has_backend()
+            && let Some(warning) = keys::lone_podcast_secret(&settings)
+        {
+            tracing::warn!("{warning}");
+        }
         let backend = parts.has_backend().then(|| backend_config(&settings, master_keys, network)).transpose()?;
         Ok(Self { settings, network, gateway, backend })
     }

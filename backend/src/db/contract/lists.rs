@@ -128,6 +128,14 @@ pub(crate) async fn counts_purchases(db: &dyn Database) {
         let media = db.purchase(muid(1), &owner(1), at(20)).await.unwrap().unwrap();
         assert_eq!(media.total_sats, i64::MAX);
     }
+
+    // sphinx-meme took prices below nothing.
+    for price_sat in [-5, i64::MIN] {
+        let change = MediaChange { price_sat: Some(price_sat), ..MediaChange::default() };
+        let before = db.change_media(muid(1), &owner(2), &change, at(20)).await.unwrap().unwrap();
+        let media = db.purchase(muid(1), &owner(2), at(20)).await.unwrap().unwrap();
+        assert_eq!(media, Media { total_buys: before.total_buys + 1, ..before });
+    }
 }
 
 pub(crate) async fn an_owner_changes_what_it_says(db: &dyn Database) {

@@ -85,6 +85,26 @@ pub(crate) async fn finds_by_words(db: &dyn Database) {
         ("field -\"green field\"", &[2, 4]),
         ("green -photo or tall", &[2, 3]),
         ("green - gif", &[3]),
+        // As `to_tsquery` wants it.
+        ("green&field", &[1]),
+        ("field & green", &[1]),
+        ("tall|gif", &[2, 3]),
+        ("tall | gif", &[2, 3]),
+        ("tall||gif", &[2, 3]),
+        ("!gif & green", &[1]),
+        ("green & !gif", &[1]),
+        ("green&!gif", &[1]),
+        ("field & !\"green field\"", &[2, 4]),
+        ("green & !!gif", &[3]),
+        ("green<->field", &[1]),
+        ("green <-> field", &[1]),
+        ("green <1> field", &[1]),
+        ("green<3>gif", &[3]),
+        ("field & (green | tall)", &[1, 2]),
+        ("(green) & (field)", &[1]),
+        ("green!field", &[1]),
+        ("green! field", &[1]),
+        ("field(green)", &[1]),
         // The begin of the last word.
         ("gre", &[1, 3]),
         ("g", &[1, 3, 4]),
@@ -342,4 +362,74 @@ pub(crate) async fn a_search_has_pages(db: &dyn Database) {
     }
     let none = db.search("cat", &Page { limit: Some(0), after: None }, at(500)).await.unwrap();
     assert!(none.media.is_empty());
+}
+
+pub(crate) async fn of_very_many_the_best_come_first_however_old(db: &dyn Database) {
+    let server = Server::new(db);
+    for n in 1..=250 {
+        let (name, description, tags): (_, _, &[&str]) = match n {
+            1..=20 => ("zebra", "-", &[]),
+            21..=30 => ("-", "a zebra", &[]),
+            _ => ("-", "-", &["zebra"]),
+        };
+        put(&server, n, name, description, tags).await;
+    }
+    let in_order: Vec<u8> = (1..=20).rev().chain((21..=30).rev()).chain((31..=250).rev()).collect();
+    for term in ["zebra", "zeb", "\"zebra\"", "z"] {
+        assert_eq!(numbers(&db.search(term, &Page::default(), at(500)).await.unwrap().media), in_order, "{term}");
+        let (mut found, mut after) = (vec![], None);
+        loop {
+            let listing = db.search(term, &Page { limit: Some(12), after }, at(500)).await.unwrap();
+            found.extend(numbers(&listing.media));
+            after = listing.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, in_order, "{term}");
+    }
+}
+
+pub(crate) async fn what_comes_between_two_pages_hides_and_repeats_nothing(db: &dyn Database) {
+    let server = Server::new(db);
+    for n in 1..=30 {
+        let (name, description) = if n % 2 == 0 { ("zebra", "-") } else { ("-", "a zebra, and so on") };
+        put(&server, n, name, description, &[]).await;
+    }
+    let (mut found, mut after, mut new) = (vec![], None, 100);
+    loop {
+        let listing = db.search("zeb", &Page { limit: Some(4), after }, at(500)).await.unwrap();
+        found.extend(numbers(&listing.media).into_iter().filter(|&n| n <= 30));
+        after = listing.next.map(|next| next.to_string().parse::<Cursor>().unwrap());
+        if after.is_none() {
+            break;
+        }
+        // The page's last row goes, and there are others with other words, and with the same ones.
+        let last = listing.media.last().unwrap();
+        assert!(db.delete_media(last.muid, &last.owner).await.unwrap());
+        put(&server, new, "a name of many other words that nobody looks for", "-", &[]).await;
+        put(&server, new + 1, "-", "-", &["zebra"]).await;
+        put(&server, new + 2, "zebra", "-", &[]).await;
+        new += 3;
+    }
+    let even = (1..=30).rev().filter(|n| n % 2 == 0);
+    let in_order: Vec<u8> = even.chain((1..=30).rev().filter(|n| n % 2 == 1)).collect();
+    assert_eq!(found, in_order);
+}
+
+pub(crate) async fn all_words_in_the_name_count_more_than_some(db: &dyn Database) {
+    let server = Server::new(db);
+    put(&server, 1, "striped zebra", "-", &[]).await;
+    put(&server, 2, "zebra", "striped", &[]).await;
+    put(&server, 3, "-", "a striped zebra", &[]).await;
+    put(&server, 4, "zebra", "-", &["striped"]).await;
+    put(&server, 5, "striped", "a zebra", &["zebra", "striped"]).await;
+    for term in ["zebra striped", "striped zebra", "striped zeb", "zebra striped -horse"] {
+        assert_eq!(find(db, term).await, [1, 5, 3, 2, 4], "{term}");
+    }
+    // What must not be there must be nowhere.
+    assert_eq!(find(db, "zebra -striped").await, [0; 0]);
+    put(&server, 6, "zebra", "-", &["horse"]).await;
+    put(&server, 7, "-", "zebra", &[]).await;
+    assert_eq!(find(db, "zebra -horse -striped").await, [7]);
 }

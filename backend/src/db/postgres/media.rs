@@ -90,10 +90,11 @@ UPDATE content SET state = 'discarded' WHERE muid = $1 AND state = 'stored'
 /// Parameters: now, limit.
 pub(super) const EXPIRED: &str = "SELECT muid, owner_pub_key FROM media WHERE expiry <= $1 ORDER BY expiry LIMIT $2";
 
-/// Parameters: muid, owner, now.
+/// Parameters: muid, owner, now. A price below 0, which sphinx-meme took, earns nothing and costs nothing.
 const PURCHASE: &str = concat!(
     "UPDATE media SET total_buys = total_buys + 1, total_sats = CASE \
-        WHEN total_sats > 9223372036854775807 - price THEN 9223372036854775807 ELSE total_sats + price END \
+        WHEN total_sats > 9223372036854775807 - GREATEST(price, 0) THEN 9223372036854775807 \
+        ELSE total_sats + GREATEST(price, 0) END \
     WHERE muid = $1 AND owner_pub_key = $2 AND (expiry IS NULL OR expiry > $3) RETURNING ",
     columns!()
 );

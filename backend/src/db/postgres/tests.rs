@@ -2,14 +2,16 @@
 
 mod connections;
 mod legacy;
+mod searches;
 
 use futures_util::future::join_all;
 use sluice_common::secret::Secret;
 use sluice_testing::postgres;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Row};
 
-use super::*;
+use super::{search::Scan, *};
 use crate::db::{
+    classes::steps,
     contract::{
         database_tests,
         fixture::{LEASE_SECS, SIZE, Server, at, finished, muid, owner, token, upload},
@@ -172,26 +174,28 @@ async fn every_query_finds_its_rows_by_an_index() {
         .execute(&mut *connection)
         .await
         .unwrap();
-    for sql in [
-        media::STORED,
-        media::LEGACY,
-        media::ALL_LEGACY,
-        media::FIRST,
-        media::OWNED,
-        media::TEMPLATES,
-        media::EXPIRED,
-        media::USAGE,
-        media::OWNS_OF_SIZE,
-        search::SEARCH,
-        search::SEARCH_NEWEST,
-        search::SEARCH_ALL,
-        statements::COUNT,
-        statements::STORED_WITH,
-        uploads::ENDED_OF_PAYMENT,
-        uploads::ENDED,
-        uploads::DISCARDED,
-        statements::GIVE_BACK_IF_CHARGED,
-    ] {
+    let steps = || steps(true, None).chain(steps(false, None));
+    let searches = steps().flat_map(|step| [Scan::Newest, Scan::Words].map(|scan| search::class(&step, scan)));
+    for sql in searches.chain([true, false].map(search::rare)).chain(
+        [
+            media::STORED,
+            media::LEGACY,
+            media::ALL_LEGACY,
+            media::FIRST,
+            media::OWNED,
+            media::TEMPLATES,
+            media::EXPIRED,
+            media::USAGE,
+            media::OWNS_OF_SIZE,
+            statements::COUNT,
+            statements::STORED_WITH,
+            uploads::ENDED_OF_PAYMENT,
+            uploads::ENDED,
+            uploads::DISCARDED,
+            statements::GIVE_BACK_IF_CHARGED,
+        ]
+        .map(str::to_owned),
+    ) {
         let parameters =
             (1..).take_while(|n| sql.contains(&format!("${n}"))).map(|_| "NULL").collect::<Vec<_>>().join(", ");
         let prepare = format!("DEALLOCATE ALL; PREPARE asked AS {sql}");

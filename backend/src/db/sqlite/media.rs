@@ -54,10 +54,11 @@ UPDATE content SET state = 'discarded' WHERE muid = ?1 AND state = 'stored'
 /// Parameters: now, limit.
 pub(super) const EXPIRED: &str = "SELECT muid, owner_pub_key FROM media WHERE expiry <= ? ORDER BY expiry LIMIT ?";
 
-/// Parameters: muid, owner, now.
+/// Parameters: muid, owner, now. A price below 0 earns nothing and costs nothing, as in PostgreSQL.
 const PURCHASE: &str = "\
 UPDATE media SET total_buys = total_buys + 1,
-  total_sats = CASE WHEN total_sats > 9223372036854775807 - price THEN 9223372036854775807 ELSE total_sats + price END
+  total_sats = CASE WHEN total_sats > 9223372036854775807 - max(price, 0) THEN 9223372036854775807
+    ELSE total_sats + max(price, 0) END
 WHERE muid = ? AND owner_pub_key = ? AND (expiry IS NULL OR expiry > ?) RETURNING *";
 
 const CHANGE: &str = "\

@@ -5,54 +5,34 @@ use time::OffsetDateTime;
 
 use super::rows;
 use crate::db::{
-    DbError, Listing, Page,
-    search::{POOLS, Search},
+    Cursor, DbError, Listing, Page,
+    classes::{Class, Step, Within, has_begins, steps},
+    search::Search,
 };
 
-/// A phrase is rare that fewer rows have. No more are counted.
-const RARE: i64 = 5_000;
+/// A word is frequent that so many rows have. No more are counted.
+const FREQUENT: i64 = 5_000;
 
-/// What is the same of both ways to search.
-macro_rules! search {
-    ($($pool_and_best:literal)*) => {
-        concat!(
-            "WITH pool AS MATERIALIZED (",
-            $($pool_and_best,)*
-            "  FROM pool JOIN media USING (id)
-  WHERE (public = 1 OR price > 0) AND (expiry IS NULL OR expiry > ?3)
-    AND EXISTS (SELECT 1 FROM content WHERE content.muid = media.muid AND variant = 'file' AND state = 'stored')
-), best AS (
-  SELECT *, row_number() OVER (PARTITION BY muid ORDER BY rank DESC, created DESC, owner_pub_key DESC) AS place
-  FROM found
-)
-SELECT * FROM (SELECT count(*) AS pooled FROM pool) AS size LEFT JOIN best
-  ON place = 1 AND (?4 IS NULL OR (rank, created, muid, owner_pub_key) < (?4, ?5, ?6, ?7))
-ORDER BY rank DESC, created DESC, muid DESC, owner_pub_key DESC LIMIT ?8"
-        )
-    };
-}
-
-/// Parameters: what to match, how many of the newest are ranked, now, after: rank, created, muid, owner; limit.
-pub(super) const SEARCH: &str = search!(
-    "SELECT rowid AS id, -bm25(media_search, 1.0, 0.4, 0.2) AS rank FROM media_search WHERE media_search MATCH ?1
-  ORDER BY rowid DESC LIMIT ?2
-), found AS (
-  SELECT media.*, rank"
-);
-
-/// Where a phrase is not rare: bm25 would count all rows that have it. Here only those columns count in which all of it
-/// is found. Parameters: as of `SEARCH`, the same to match in the name, in name and description.
-pub(super) const SEARCH_FREQUENT: &str = search!(
-    "SELECT rowid AS id FROM media_search WHERE media_search MATCH ?1 ORDER BY rowid DESC LIMIT ?2
-), named AS MATERIALIZED (
-  SELECT rowid AS id FROM media_search WHERE media_search MATCH ?9 AND rowid >= (SELECT min(id) FROM pool)
-), described AS MATERIALIZED (
-  SELECT rowid AS id FROM media_search WHERE media_search MATCH ?10 AND rowid >= (SELECT min(id) FROM pool)
-), found AS (
-  SELECT media.*, CASE
-    WHEN id IN (SELECT id FROM named) THEN 1.0 WHEN id IN (SELECT id FROM described) THEN 0.4 ELSE 0.2
-  END AS rank"
-);
+/// A class of what is found. FTS5 gives it newest first, and no more of it than is read: rows are numbered as they came.
+/// Of a content with several rows only the best is shown.
+///
+/// Parameters: what to match, the number of the row before the first, now, what matches in the
+/// classes before (null: there are none), limit.
+pub(super) const SEARCH: &str = "\
+SELECT media.* FROM media_search CROSS JOIN media ON media.id = media_search.rowid
+WHERE media_search MATCH ?1 AND media_search.rowid < ?2
+  AND (public = 1 OR price > 0) AND (expiry IS NULL OR expiry > ?3)
+  AND EXISTS (SELECT 1 FROM content WHERE content.muid = media.muid AND variant = 'file' AND state = 'stored')
+  AND NOT EXISTS (
+    SELECT 1 FROM media AS other
+    WHERE other.muid = media.muid AND other.id <> media.id
+      AND (other.public = 1 OR other.price > 0) AND (other.expiry IS NULL OR other.expiry > ?3)
+      AND (
+        (?4 IS NOT NULL AND EXISTS (SELECT 1 FROM media_search WHERE media_search MATCH ?4 AND rowid = other.id))
+        OR (other.id > media.id AND EXISTS (SELECT 1 FROM media_search WHERE media_search MATCH ?1 AND rowid = other.id))
+      )
+  )
+ORDER BY media_search.rowid DESC LIMIT ?5";
 
 /// Parameters: a phrase, the most rows.
 pub(super) const COUNT: &str =
@@ -64,49 +44,69 @@ pub(super) async fn search(
     page: &Page,
     now: OffsetDateTime,
 ) -> Result<Listing, DbError> {
-    if search.is_empty() {
-        return Ok(Listing::cut(vec![], page.limit));
-    }
-    let wanted = rows::one_more(page.limit);
-    let (sql, search) = choose(db, search).await?;
-    let matching = search.to_fts5();
     let mut found = vec![];
-    for pool in POOLS {
-        let rows = ask(sql, &matching, pool, now, page).fetch_all(&mut *db).await?;
-        let pool_is_full = rows.first().is_some_and(|row| row.get::<i64, _>("pooled") == i64::from(pool));
-        found.clear();
-        for row in &rows {
-            // Where nothing is found, one row says how many were looked at.
-            if let Some(rank) = row.try_get("rank")? {
-                found.push((rows::media(row)?, rank));
+    if !search.is_empty() {
+        let after = page.after.as_ref();
+        let begins = looks_for_begins(db, search, after).await?;
+        let spelled = Spelled::new(search);
+        for step in steps(begins, after) {
+            let left = rows::one_more(page.limit) - found.len() as i64;
+            for row in ask(SEARCH, &spelled, &step, now, left).fetch_all(&mut *db).await? {
+                found.push((rows::media(&row)?, (step.class.rank, row.try_get("id")?)));
+            }
+            if found.len() as i64 == rows::one_more(page.limit) {
+                break;
             }
         }
-        if found.len() as i64 == wanted || !pool_is_full {
-            break;
-        }
     }
-    Ok(Listing::cut(found, page.limit))
+    let cursor = |media: &_, &(rank, id): &_| Cursor { created_micros: id, ..Cursor::new(media, rank) };
+    Ok(Listing::cut(found, page.limit, cursor))
 }
 
-/// The better way to do a search. Where a word is frequent, what begins with it is not looked for: there is enough, and
-/// FTS5 would read all that begins with it first.
-async fn choose(db: &mut SqliteConnection, search: &Search) -> Result<(&'static str, Search), sqlx::Error> {
-    if let Some(word) = search.fts5_begun()
-        && is_frequent(db, word).await?
-    {
-        return Ok((SEARCH_FREQUENT, search.clone().whole_words()));
+/// Whether words are looked for that only begin with the last one. Where it is frequent they are not: there is enough, and
+/// FTS5 would read all of them first. Later pages do as the first did.
+async fn looks_for_begins(
+    db: &mut SqliteConnection,
+    search: &Search,
+    after: Option<&Cursor>,
+) -> Result<bool, sqlx::Error> {
+    let Some(word) = search.fts5_begun() else { return Ok(false) };
+    if let Some(after) = after {
+        return Ok(has_begins(after));
     }
-    for phrase in search.fts5_phrases() {
-        if is_frequent(db, phrase).await? {
-            return Ok((SEARCH_FREQUENT, search.clone()));
-        }
-    }
-    Ok((SEARCH, search.clone()))
+    let rows: i64 = sqlx::query_scalar(COUNT).bind(word).bind(FREQUENT).fetch_one(db).await?;
+    Ok(rows < FREQUENT)
 }
 
-async fn is_frequent(db: &mut SqliteConnection, phrase: String) -> Result<bool, sqlx::Error> {
-    let rows: i64 = sqlx::query_scalar(COUNT).bind(phrase).bind(RARE).fetch_one(db).await?;
-    Ok(rows == RARE)
+/// A search in FTS5's syntax.
+struct Spelled {
+    whole_words: String,
+    with_begin: String,
+    excludes: bool,
+}
+
+impl Spelled {
+    fn new(search: &Search) -> Self {
+        let whole_words = search.clone().whole_words().to_fts5();
+        Self { whole_words, with_begin: search.to_fts5(), excludes: search.excludes() }
+    }
+
+    /// What matches for the class, and perhaps for better ones.
+    fn matching(&self, class: &Class) -> String {
+        let all = if class.begins { &self.with_begin } else { &self.whole_words };
+        let within = match class.within {
+            Within::Name => format!("{{name}} : ({all})"),
+            Within::NameAndDescription => format!("{{name description}} : ({all})"),
+            Within::All => return all.clone(),
+        };
+        // What must not be there must be nowhere.
+        if self.excludes { format!("({within}) AND ({all})") } else { within }
+    }
+
+    fn above(&self, step: &Step<'_>) -> Option<String> {
+        let above: Vec<_> = step.above.iter().map(|class| format!("({})", self.matching(class))).collect();
+        (!above.is_empty()).then(|| above.join(" OR "))
+    }
 }
 
 /// How the search is done.
@@ -115,31 +115,33 @@ pub(super) async fn plan(
     search: &Search,
     now: OffsetDateTime,
 ) -> Result<Vec<String>, DbError> {
-    let (sql, search) = choose(db, search).await?;
-    let explain = format!("EXPLAIN QUERY PLAN {sql}");
-    let matching = search.to_fts5();
-    let page = Page { limit: Some(12), after: None };
-    let steps = ask(AssertSqlSafe(explain), &matching, POOLS[0], now, &page).fetch_all(db).await?;
-    Ok(steps.iter().map(|step| step.try_get("detail")).collect::<Result<_, _>>()?)
+    let begins = looks_for_begins(db, search, None).await?;
+    let spelled = Spelled::new(search);
+    let mut plan = vec![];
+    for step in steps(begins, None) {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {SEARCH}"));
+        plan.push(format!("class {}", step.class.rank));
+        for row in ask(explain, &spelled, &step, now, 13).fetch_all(&mut *db).await? {
+            plan.push(row.try_get("detail")?);
+        }
+    }
+    Ok(plan)
 }
 
-fn ask<'q>(
+fn ask(
     sql: impl SqlSafeStr,
-    matching: &'q str,
-    pool: u32,
+    spelled: &Spelled,
+    step: &Step<'_>,
     now: OffsetDateTime,
-    page: &'q Page,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    let after = page.after.as_ref();
+    limit: i64,
+) -> Query<'static, Sqlite, SqliteArguments> {
+    let above = spelled.above(step);
+    let matching = spelled.matching(&step.class);
+    let only = above.as_ref().map(|above| format!("({matching}) NOT ({above})"));
     sqlx::query(sql)
-        .bind(matching)
-        .bind(pool)
+        .bind(only.unwrap_or(matching))
+        .bind(step.after.map_or(i64::MAX, |after| after.created_micros))
         .bind(rows::micros(now))
-        .bind(after.map(|after| after.rank))
-        .bind(after.map(|after| after.created_micros))
-        .bind(after.map(|after| after.muid.to_string()))
-        .bind(after.map(|after| after.owner.as_str()))
-        .bind(rows::one_more(page.limit))
-        .bind(format!("{{name}} : ({matching})"))
-        .bind(format!("{{name description}} : ({matching})"))
+        .bind(above)
+        .bind(limit)
 }

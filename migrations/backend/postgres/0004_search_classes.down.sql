@@ -1,0 +1,2 @@
+DROP INDEX media_tsv_description;
+DROP INDEX media_tsv_name;
