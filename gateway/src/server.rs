@@ -383,16 +383,18 @@ fn run(
     ordered: watch::Receiver<Order>,
 ) {
     server.bootstrap();
-    let mut service = Service::new("gateway".to_owned(), app);
-    service.add_tcp(&address.to_string());
     if let Some(tls) = tls {
         // It reads no files here: they come from the resolver.
         if let Ok(mut settings) = TlsSettings::intermediate("", "") {
             settings.set_cert_resolver(tls.certificate);
             settings.enable_h2();
-            service.add_tls_with_settings(&tls.listen.to_string(), None, settings);
+            let mut service = Service::new("gateway by TLS".to_owned(), app.by_tls(settings.build()));
+            service.add_tcp(&tls.listen.to_string());
+            server.add_service(service);
         }
     }
+    let mut service = Service::new("gateway".to_owned(), app);
+    service.add_tcp(&address.to_string());
     server.add_service(service);
     if let Some((address, router)) = admin {
         let mut service = Service::new("admin".to_owned(), AdminApp(router));

@@ -315,3 +315,14 @@ async fn one_network_has_so_many_connections() {
         world.gateway.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_shorter_than_the_begin_of_http2_is_answered_at_once() {
+    let world = World::new().await;
+    let mut stream = TcpStream::connect(world.gateway.address()).await.unwrap();
+    stream.write_all(b"GET /ping HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = [0; 4_096];
+    let len = timeout(SOON, stream.read(&mut answer)).await.expect("it waits for more").unwrap();
+    assert!(answer[..len].starts_with(b"HTTP/1."), "{:?}", std::str::from_utf8(&answer[..len]));
+    world.gateway.stop().await;
+}
