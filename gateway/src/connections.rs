@@ -25,13 +25,14 @@ use pingora::{
     },
     server::ShutdownWatch,
 };
+use sluice_common::slots::Slots;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
-    limits::{ClientNetwork, LimitsConfig, Slots, SlowClients},
+    limits::{ClientNetwork, LimitsConfig, SlowClients},
     metrics::{Limit, Metrics},
     proxy::Serving,
 };

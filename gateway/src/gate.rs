@@ -133,7 +133,7 @@ impl Gate {
         check_offers(&config.offers, config.invoice_expiry)?;
         let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
         let keys = config.master_keys.clone();
-        let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
+        let drains = Arc::new(Drains::new(drained_bytes(&config.offers), Arc::clone(&metrics)));
         let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
         let paywall = Paywall::new(
             config.offers,
