@@ -21,7 +21,7 @@ use pingora::{
 };
 use sluice_common::{
     clock::unix_now,
-    l402::{LAPSED_HEADER, Lapsed, TOO_SMALL},
+    l402::{LAPSED_HEADER, Lapsed, PaymentHash, STORED_BEFORE_HEADER, TOO_SMALL},
     limits::{BYTES_PER_MB, drain_bytes},
     permit::{PERMIT_HEADER, PermittedRequest},
     problem::Problem,
@@ -285,11 +285,18 @@ impl Gate {
         }
         // Who has answered bounds what it still reads.
         visit.watch.iter().filter(|_| !response.status.is_informational()).for_each(|watch| watch.body_ended());
+        // Only who is shown the token has something to say of it.
+        let knows_token = |forward: &Forward| self.offer(forward.service).forward_credential;
+        visit.record.stored_before =
+            response.headers.contains_key(STORED_BEFORE_HEADER) && visit.forward.as_ref().is_some_and(knows_token);
         if let Some(upload) = visit.upload.as_mut().filter(|_| !response.status.is_informational()) {
             upload.answered();
-            // What fails behind is not the client's, and who is sent on was heard.
+            // What fails behind is not the client's, and who is sent on was heard. What was stored before is taken for nothing.
             let status = response.status;
-            if status.is_success() || status.is_redirection() || status.is_server_error() {
+            if (status.is_success() && !visit.record.stored_before)
+                || status.is_redirection()
+                || status.is_server_error()
+            {
                 upload.needs_no_count();
             }
         }

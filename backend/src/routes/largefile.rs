@@ -5,11 +5,12 @@
 use axum::{
     Json,
     extract::{Request, State},
+    response::{IntoResponse, Response},
 };
-use http::{HeaderMap, request::Parts};
+use http::{HeaderMap, HeaderValue, request::Parts};
 use serde::Serialize;
 use sluice_common::{
-    l402::{Lapsed, Token},
+    l402::{Lapsed, STORED_BEFORE_HEADER, Token},
     muid::Muid,
     permit::FreePermit,
 };
@@ -19,7 +20,7 @@ use utoipa::ToSchema;
 use super::{AppState, MediaJson, UploadForm, content_type, declared_len};
 use crate::{
     auth::{self, User},
-    db::{Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
+    db::{Committed, Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
     error::{ApiError, Blocked, check_declared_len},
     openapi::{LoginErrors, Problem, ServerErrors, UploadErrors},
     state::App,
@@ -85,7 +86,7 @@ pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenS
     ),
     security(("l402" = []), ("l402" = [], "jwt" = []))
 )]
-pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJson>, ApiError> {
+pub async fn post(State(app): AppState, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     // A login that is not good first: no payment would mend it.
     let user = auth::writer(&app, &parts)?;
@@ -94,8 +95,9 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
         None => paid_order(&app, user, &parts).await?,
     };
     check_declared_len(declared_len(&parts.headers), order.max_upload_bytes)?;
-    let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
-    Ok(Json(media.into()))
+    let Committed { media, stored_before } = app.uploads.receive(order, content_type(&parts.headers), body).await?;
+    let sold_nothing = stored_before.then_some([(STORED_BEFORE_HEADER, HeaderValue::from_static("true"))]);
+    Ok((sold_nothing, Json(MediaJson::from(media))).into_response())
 }
 
 /// What the gateway lets through without a token is its login's.
