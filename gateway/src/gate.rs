@@ -34,7 +34,7 @@ use crate::{
     connections::Watch,
     cors,
     drain::Drains,
-    ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold},
+    ledger::{BookKeeper, Books, Bought, LedgerChanges, LedgerDb, SettlementCheck, Sold},
     lightning::LightningNode,
     limits::{Client, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome, Rehearsed},
@@ -86,6 +86,8 @@ pub struct Visit {
     watch: Option<Arc<Watch>>,
     /// The use of the token, where the gateway counts.
     held: Option<HeldUse>,
+    /// The payment of a genuine token that buys this, whether or not it is let through; and the service.
+    shown: Option<(PaymentHash, ServiceId)>,
 }
 
 /// Why there is no gate.
@@ -346,11 +348,18 @@ impl Gate {
     /// Counts what became of a request that has ended.
     pub fn logging(&self, session: &Session, visit: &Visit) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let paid = visit.forward.as_ref().and_then(|forward| Some((forward.service, forward.permit.as_ref()?)));
-        visit.record.count(&self.metrics, status, visit.body_bytes, paid.is_some());
-        if let Some((service, permit)) = paid {
-            let bought = visit.record.bought(visit.body_bytes);
-            self.books.bought(permit.token().payment_hash(), &self.offer(service).terms.name, bought, unix_now());
+        let is_paid = visit.forward.as_ref().is_some_and(|forward| forward.permit.is_some());
+        visit.record.count(&self.metrics, status, visit.body_bytes, is_paid);
+        let bought = match &visit.forward {
+            // What goes on without its token is bought with nothing.
+            Some(_) if !is_paid => return,
+            Some(_) => visit.record.bought(visit.body_bytes),
+            None => Bought { refused: 1, ..Bought::default() },
+        };
+        if let Some((payment_hash, service)) = visit.shown
+            && bought != Bought::default()
+        {
+            self.books.bought(payment_hash, &self.offer(service).terms.name, bought, unix_now());
         }
     }
 
