@@ -272,10 +272,11 @@ async fn what_was_stored_before_is_taken_ten_times_too_and_sold_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_taken_slowly_but_not_never() {
-    let world = limited(|limits| limits.slow = slow()).await;
+    let slow = SlowClients { body_timeout: Duration::from_secs(1), ..slow() };
+    let world = limited(|limits| limits.slow = slow).await;
     let begun = async || {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.set_recv_buffer_size(65_536).unwrap();
         let mut stream = socket.connect(world.gateway.address()).await.unwrap();
         stream.write_all(b"GET /free?answer=large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
         stream.readable().await.unwrap();
@@ -283,9 +284,9 @@ async fn an_answer_is_taken_slowly_but_not_never() {
     };
     let mut living = begun().await;
     // For longer than a body that comes may pause.
-    tokio::time::sleep(3 * slow().body_timeout).await;
+    tokio::time::sleep(2 * slow.body_timeout).await;
     let mut all = Vec::new();
-    timeout(2 * SOON, living.read_to_end(&mut all)).await.unwrap().unwrap();
+    timeout(6 * SOON, living.read_to_end(&mut all)).await.unwrap().unwrap();
     assert!(all.starts_with(b"HTTP/1.1 200 ") && all.len() > LARGE, "{} bytes", all.len());
 
     let _dead = begun().await;

@@ -17,6 +17,7 @@ use super::{
     trouble::{Step, Stepped},
 };
 use crate::{
+    db::Media,
     disk::DiskGuard,
     store::{LocalStore, contract::bytes},
 };

@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::super::*;
 use crate::{
-    db::{SqliteDatabase, UseCounter},
+    db::{Media, SqliteDatabase, UseCounter},
     store::LocalStore,
 };
 

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::super::*;
 use crate::{
     db::{
-        BeginError, Content, DbError, DiscardedCopy, FinishedVariant, KeyUse, Listing, MediaChange, Page, RetryError,
-        RetryId, SqliteDatabase, TokenUse, Usage, Variant,
+        BeginError, Content, DbError, DiscardedCopy, FinishedVariant, KeyUse, Listing, Media, MediaChange, Page,
+        RetryError, RetryId, SqliteDatabase, TokenUse, Usage, Variant,
     },
     store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind},
 };
