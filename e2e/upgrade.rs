@@ -1,12 +1,15 @@
 //! A new process takes over from a gateway, in the middle of uploads.
 
-use std::{fs, time::Duration};
+use std::{fs, io, net::TcpListener, time::Duration};
 
-use reqwest::{Client, StatusCode};
+use futures_util::stream;
+use reqwest::{Body, Certificate, Client, StatusCode, Version};
 use serde_json::Value;
+use sluice_common::muid::Muid;
 use sluice_testing::postgres;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use crate::support::{MIB, SINGLE_USE, Sluice, bytes, eventually, slow::SlowUpload};
+use crate::support::{MIB, SINGLE_USE, Sluice, authorized, bytes, eventually, form, slow::SlowUpload};
 
 /// What a token costs to who connects anew; none: nobody answers.
 async fn price(sluice: &Sluice) -> Option<u64> {
@@ -78,6 +81,89 @@ async fn no_upload_is_cut_with_sqlite() {
 #[tokio::test]
 async fn no_upload_is_cut_with_postgresql() {
     no_upload_is_cut(&[("GATEWAY_DATABASE_URL", &postgres::database()), ("DATABASE_URL", &postgres::database())]).await;
+}
+
+/// An upload by TLS that is sent piece by piece.
+struct TlsUpload {
+    rest: Vec<u8>,
+    sender: mpsc::Sender<Vec<u8>>,
+    muid: String,
+    stored: JoinHandle<Value>,
+}
+
+impl TlsUpload {
+    /// Sends the first half.
+    async fn begin(sluice: &Sluice, client: Client, url: String, version: Version, seed: u64) -> Self {
+        let credential = sluice.buy().await;
+        let file = bytes(6 * MIB, seed);
+        let muid = Muid::of(&file).to_string();
+        let (content_type, body) = form::with_file(&file);
+        let (sender, pieces) = mpsc::channel(1);
+        let pieces = stream::unfold(pieces, async |mut pieces: mpsc::Receiver<Vec<u8>>| {
+            Some((Ok::<_, io::Error>(pieces.recv().await?), pieces))
+        });
+        let request = client.post(url).header("content-type", content_type).body(Body::wrap_stream(pieces));
+        let request = authorized(request, &credential);
+        let stored = tokio::spawn(async move {
+            let reply = request.send().await.unwrap();
+            assert_eq!((reply.version(), reply.status()), (version, StatusCode::OK));
+            reply.json().await.unwrap()
+        });
+        let (first, rest) = body.split_at(body.len() / 2);
+        let upload = Self { rest: rest.to_vec(), sender, muid, stored };
+        upload.send(first).await;
+        upload
+    }
+
+    async fn send(&self, bytes: &[u8]) {
+        for piece in bytes.chunks(100_000) {
+            timeout(Duration::from_secs(60), self.sender.send(piece.to_vec())).await.unwrap().expect("it was cut");
+        }
+    }
+
+    /// Sends the rest. What is stored must be what was sent.
+    async fn end(self) {
+        self.send(&self.rest).await;
+        drop(self.sender);
+        let stored = timeout(Duration::from_secs(60), self.stored).await.expect("no answer").unwrap();
+        assert_eq!(stored["muid"].as_str().unwrap(), self.muid, "not the bytes that were sent");
+    }
+}
+
+#[tokio::test]
+async fn no_upload_by_tls_is_cut_by_either_version() {
+    let tls = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/testdata/tls");
+    let listen = format!(
+        "tls_listen = \"{tls}\"\ntls_certificate = \"{certificates}/one.cert\"\ntls_key = \"{certificates}/one.key\"\n"
+    );
+    let config = config().replace("[gateway]\n", &format!("[gateway]\n{listen}"));
+    let mut sluice = Sluice::start_apart(&[], &config).await;
+    let authority = Certificate::from_pem(&fs::read(format!("{certificates}/ca_one.cert")).unwrap()).unwrap();
+    let client = |version| {
+        let client =
+            Client::builder().no_proxy().tls_built_in_root_certs(false).add_root_certificate(authority.clone());
+        if version == Version::HTTP_11 { client.http1_only() } else { client }.build().unwrap()
+    };
+    let url = || format!("https://{tls}/largefile");
+    let mut uploads = Vec::new();
+    for (seed, version) in [(1, Version::HTTP_11), (2, Version::HTTP_2)] {
+        let client = client(version);
+        // Two on one connection, where that can be.
+        for each in 0..2 {
+            uploads.push(TlsUpload::begin(&sluice, client.clone(), url(), version, seed + 10 * each).await);
+        }
+    }
+    let old = sluice.upgrade().await;
+    eventually("the old one takes no connection any more", async || sluice.log().contains("handed over").then_some(()))
+        .await;
+    for upload in uploads {
+        upload.end().await;
+    }
+    old.ended().await;
+    let after = TlsUpload::begin(&sluice, client(Version::HTTP_2), url(), Version::HTTP_2, 3).await;
+    after.end().await;
+    sluice.finish().await;
 }
 
 #[tokio::test]

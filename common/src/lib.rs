@@ -2,6 +2,7 @@
 //!
 //! No server, no proxy and no database in here: formats, tokens and the rules that both sides check with the same code.
 
+pub mod client_network;
 pub mod clock;
 pub mod dare;
 pub mod hmac;
@@ -18,3 +19,4 @@ pub mod problem;
 pub mod request_id;
 pub mod revocation;
 pub mod secret;
+pub mod slots;

@@ -42,6 +42,9 @@ pub const MAX_DRAIN_IDLE_AFTER_EXPECT: Duration = Duration::from_secs(1);
 /// How many such bodies a server reads on at once.
 pub const MAX_DRAINS: usize = 256;
 
+/// How many of them from one network of clients: a quarter.
+pub const MAX_DRAINS_PER_CLIENT: u32 = 64;
+
 /// The fewest bytes that [`drain_bytes`] gives.
 const MIN_DRAIN_BYTES: u64 = 64 * BYTES_PER_MB;
 

@@ -17,19 +17,22 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::{
     apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    listeners::tls::Acceptor,
     protocols::{
         Stream,
         http::{ServerSession, v2::server::H2Options},
+        l4::stream::Stream as TcpStream,
     },
     server::ShutdownWatch,
 };
+use sluice_common::slots::Slots;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
-    limits::{ClientNetwork, LimitsConfig, Slots, SlowClients},
+    limits::{ClientNetwork, LimitsConfig, SlowClients},
     metrics::{Limit, Metrics},
     proxy::Serving,
 };
@@ -37,6 +40,9 @@ use crate::{
 /// For a body of HTTP/2, in how many times the timeout something must come. It is not known whether the client is waited
 /// for, or the server behind, which has a timeout of its own.
 const H2_BODY_TIMEOUTS: u32 = 2;
+
+/// How a connection of HTTP/2 begins (RFC 9113, 3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// No body is waited for.
 const NOT_WAITING: u64 = u64::MAX;
@@ -46,12 +52,19 @@ tokio::task_local! {
     static WATCH: Arc<Watch>;
 }
 
-/// Takes connections for `A`, within bounds.
+/// Takes the connections of one listener for `A`, within the bounds of all.
 pub(crate) struct Connections<A> {
+    all: Arc<All<A>>,
+    /// The handshake is ours: pingora's listener would wait for it before anybody has counted the connection.
+    tls: Option<Acceptor>,
+}
+
+/// What the listeners share.
+struct All<A> {
     app: Arc<A>,
     /// What a connection is bounded by is what is configured when it begins.
     serving: Arc<ArcSwap<Serving>>,
-    all: Semaphore,
+    places: Semaphore,
     of_networks: Slots<ClientNetwork>,
     metrics: Arc<Metrics>,
 }
@@ -59,6 +72,7 @@ pub(crate) struct Connections<A> {
 /// One connection.
 struct Connection<A> {
     app: Arc<A>,
+    options: HttpServerOptions,
     slow: SlowClients,
     has_begun: AtomicBool,
     metrics: Arc<Metrics>,
@@ -124,56 +138,97 @@ impl Watch {
 impl<A> Connections<A> {
     pub(crate) fn new(app: A, serving: Arc<ArcSwap<Serving>>, metrics: Arc<Metrics>) -> Self {
         let max = serving.load().gate.limits().max_connections;
-        let all = Semaphore::new(usize::try_from(max.get()).unwrap_or(Semaphore::MAX_PERMITS));
-        Self { app: Arc::new(app), serving, all, of_networks: Slots::default(), metrics }
+        let places = Semaphore::new(usize::try_from(max.get()).unwrap_or(Semaphore::MAX_PERMITS));
+        let all = All { app: Arc::new(app), serving, places, of_networks: Slots::default(), metrics };
+        Self { all: Arc::new(all), tls: None }
+    }
+
+    /// Another listener, by TLS, for the same.
+    pub(crate) fn by_tls(&self, acceptor: Acceptor) -> Self {
+        Self { all: Arc::clone(&self.all), tls: Some(acceptor) }
     }
 
     /// The most connections that come from `peer`'s network. A trusted proxy has those of many clients.
     fn max_of(limits: &LimitsConfig, peer: IpAddr) -> u32 {
         if limits.proxies.contains(peer) { u32::MAX } else { limits.max_connections_per_client.get() }
     }
+
+    /// The connection once it is known what is spoken on it, and whether that is HTTP/2 without TLS. None: it failed.
+    async fn begin(&self, mut stream: Stream) -> Option<(Stream, bool)> {
+        let Some(acceptor) = &self.tls else {
+            let is_h2c = begins_http2(&mut stream).await.ok()?;
+            return Some((stream, is_h2c));
+        };
+        let stream = stream.into_any().downcast::<TcpStream>().ok()?;
+        match acceptor.tls_handshake(*stream).await {
+            Ok(stream) => Some((Box::new(stream), false)),
+            Err(error) => {
+                tracing::debug!(%error, "a client and its TLS did not come together");
+                None
+            }
+        }
+    }
+}
+
+/// Whether a connection begins as HTTP/2 does. Looks at no more bytes than it takes to know: pingora would wait for as many
+/// as HTTP/2 begins with, and a short request has fewer.
+async fn begins_http2(stream: &mut Stream) -> std::io::Result<bool> {
+    let mut begin = [0; H2_PREFACE.len()];
+    for len in 1..=begin.len() {
+        let seen = &mut begin[..len];
+        if !stream.try_peek(seen).await? || seen[..] != H2_PREFACE[..len] {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let All { app, serving, places, of_networks, metrics } = &*self.all;
         let digest = stream.get_socket_digest();
         let peer = digest.as_ref().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-        let serving = self.serving.load_full();
+        let serving = serving.load_full();
         let limits = serving.gate.limits();
-        let of_network = peer.map(|peer| self.of_networks.take(ClientNetwork::of(peer), Self::max_of(limits, peer)));
-        let (Ok(_place), None | Some(Some(_))) = (self.all.try_acquire(), &of_network) else {
-            self.metrics.limit(Limit::Connections);
+        let of_network = peer.map(|peer| of_networks.take(ClientNetwork::of(peer), Self::max_of(limits, peer)));
+        let (Ok(_place), None | Some(Some(_))) = (places.try_acquire(), &of_network) else {
+            metrics.limit(Limit::Connections);
             return None;
         };
-        let connection = Arc::new(Connection {
-            app: Arc::clone(&self.app),
-            slow: limits.slow,
-            has_begun: AtomicBool::new(false),
-            metrics: Arc::clone(&self.metrics),
-        });
+        let slow = limits.slow;
         // It may be replaced while the connection lives.
         drop(serving);
+        let late = Instant::now() + slow.head_timeout;
+        let Ok(begun) = timeout_at(late, self.begin(stream)).await else {
+            metrics.limit(Limit::SlowHead);
+            return None;
+        };
+        let (stream, is_h2c) = begun?;
+        let mut options = app.server_options().cloned().unwrap_or_default();
+        options.h2c &= is_h2c;
+        let (app, has_begun, metrics) = (Arc::clone(app), AtomicBool::new(false), Arc::clone(metrics));
+        let connection = Arc::new(Connection { app, options, slow, has_begun, metrics });
         let mut serving = std::pin::pin!(connection.process_new(stream, shutdown));
         tokio::select! {
             biased;
             served = &mut serving => return served,
-            () = connection.begin_is_late() => {
-                self.metrics.limit(Limit::SlowHead);
+            () = connection.begin_is_late(late) => {
+                connection.metrics.limit(Limit::SlowHead);
                 return None;
             }
         }
     }
 
     async fn cleanup(&self) {
-        self.app.http_cleanup().await;
+        self.all.app.http_cleanup().await;
     }
 }
 
 impl<A> Connection<A> {
-    /// Ends if not even the begin of a request is there in time, which tells HTTP/1 from HTTP/2.
-    async fn begin_is_late(&self) {
-        sleep(self.slow.head_timeout).await;
+    /// Ends if not even the begin of a request is there in time.
+    async fn begin_is_late(&self, late: Instant) {
+        sleep_until(late).await;
         if self.has_begun.load(Ordering::Relaxed) {
             std::future::pending().await
         }
@@ -221,6 +276,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Connection<A> {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.app.server_options()
+        Some(&self.options)
     }
 }

@@ -1,19 +1,25 @@
 //! Reading on after an answer that came before the body's end.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use http::header::EXPECT;
 use pingora::proxy::Session;
-use sluice_common::limits::{MAX_DRAIN_IDLE, MAX_DRAIN_IDLE_AFTER_EXPECT, MAX_DRAIN_TIME, MAX_DRAINS};
+use sluice_common::{
+    limits::{MAX_DRAIN_IDLE, MAX_DRAIN_IDLE_AFTER_EXPECT, MAX_DRAIN_TIME, MAX_DRAINS, MAX_DRAINS_PER_CLIENT},
+    slots::{Slot, Slots},
+};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
-use crate::limits::{ClientNetwork, Slot, Slots};
-
-/// How many requests of one network of clients are read on at once: a quarter of all.
-const MAX_DRAINS_PER_CLIENT: u32 = 64;
+use crate::{
+    limits::ClientNetwork,
+    metrics::{Limit, Metrics},
+};
 
 /// Bounds reading on: in bytes, in time, and in requests at once, in all and for each network of clients. Past a bound the
 /// connection is closed.
@@ -21,15 +27,18 @@ pub struct Drains {
     max_bytes: AtomicU64,
     at_once: Semaphore,
     of_networks: Slots<ClientNetwork>,
+    metrics: Arc<Metrics>,
 }
 
 impl Drains {
-    /// Reads on for at most `max_bytes`: about the largest upload that is allowed.
-    pub fn new(max_bytes: u64) -> Self {
+    /// Reads on for at most `max_bytes`: about the largest upload that is allowed. What is not read on is counted in
+    /// `metrics`.
+    pub fn new(max_bytes: u64, metrics: Arc<Metrics>) -> Self {
         Self {
             max_bytes: AtomicU64::new(max_bytes),
             at_once: Semaphore::new(MAX_DRAINS),
             of_networks: Slots::default(),
+            metrics,
         }
     }
 
@@ -40,7 +49,7 @@ impl Drains {
 
     /// Reads and discards the rest of the body of a request from `network`.
     pub async fn drain(&self, session: &mut Session, network: ClientNetwork) {
-        let Some(_turn) = self.turn(network) else { return };
+        let Some(_turn) = self.turn(network) else { return self.metrics.limit(Limit::Drains) };
         let idle = if session.req_header().headers.contains_key(EXPECT) {
             MAX_DRAIN_IDLE_AFTER_EXPECT
         } else {
@@ -68,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn so_many_are_read_on_at_once_in_all_and_for_each_network() {
-        let drains = Drains::new(1);
+        let drains = Drains::new(1, Arc::default());
         let mut turns = Vec::new();
         let mut take = |network: u8| {
             let before = turns.len();

@@ -21,7 +21,7 @@ use pingora::{
 };
 use sluice_common::{
     clock::unix_now,
-    l402::{LAPSED_HEADER, Lapsed, TOO_SMALL},
+    l402::{LAPSED_HEADER, Lapsed, PaymentHash, STORED_BEFORE_HEADER, TOO_SMALL},
     limits::{BYTES_PER_MB, drain_bytes},
     permit::{PERMIT_HEADER, PermittedRequest},
     problem::Problem,
@@ -34,7 +34,7 @@ use crate::{
     connections::Watch,
     cors,
     drain::Drains,
-    ledger::{BookKeeper, Books, LedgerChanges, LedgerDb, SettlementCheck, Sold},
+    ledger::{BookKeeper, Books, Bought, LedgerChanges, LedgerDb, SettlementCheck, Sold},
     lightning::LightningNode,
     limits::{Client, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
     metrics::{Limit, Metrics, Outcome, Rehearsed},
@@ -90,6 +90,8 @@ pub struct Visit {
     watch: Option<Arc<Watch>>,
     /// The use of the token, where the gateway counts.
     held: Option<HeldUse>,
+    /// The payment of a genuine token that buys this, whether or not it is let through; and the service.
+    shown: Option<(PaymentHash, ServiceId)>,
 }
 
 /// Why there is no gate.
@@ -137,7 +139,7 @@ impl Gate {
         check_offers(&config.offers, config.invoice_expiry)?;
         let revoked = Arc::new(RevocationWatch::start(LedgerChanges(Arc::clone(&ledger))));
         let keys = config.master_keys.clone();
-        let drains = Arc::new(Drains::new(drained_bytes(&config.offers)));
+        let drains = Arc::new(Drains::new(drained_bytes(&config.offers), Arc::clone(&metrics)));
         let (sold, proof, limits) = (sold(&config), config.settlement, config.limits);
         let paywall = Paywall::new(
             config.offers,
@@ -290,11 +292,18 @@ impl Gate {
         }
         // Who has answered bounds what it still reads.
         visit.watch.iter().filter(|_| !response.status.is_informational()).for_each(|watch| watch.body_ended());
+        // Only who is shown the token has something to say of it.
+        let knows_token = |forward: &Forward| self.offer(forward.service).forward_credential;
+        visit.record.stored_before =
+            response.headers.contains_key(STORED_BEFORE_HEADER) && visit.forward.as_ref().is_some_and(knows_token);
         if let Some(upload) = visit.upload.as_mut().filter(|_| !response.status.is_informational()) {
             upload.answered();
-            // What fails behind is not the client's, and who is sent on was heard.
+            // What fails behind is not the client's, and who is sent on was heard. What was stored before is taken for nothing.
             let status = response.status;
-            if status.is_success() || status.is_redirection() || status.is_server_error() {
+            if (status.is_success() && !visit.record.stored_before)
+                || status.is_redirection()
+                || status.is_server_error()
+            {
                 upload.needs_no_count();
             }
         }
@@ -344,11 +353,18 @@ impl Gate {
     /// Counts what became of a request that has ended.
     pub fn logging(&self, session: &Session, visit: &Visit) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let paid = visit.forward.as_ref().and_then(|forward| Some((forward.service, forward.permit.as_ref()?)));
-        visit.record.count(&self.metrics, status, visit.body_bytes, paid.is_some());
-        if let Some((service, permit)) = paid {
-            let bought = visit.record.bought(visit.body_bytes);
-            self.books.bought(permit.token().payment_hash(), &self.offer(service).terms.name, bought, unix_now());
+        let is_paid = visit.forward.as_ref().is_some_and(|forward| forward.permit.is_some());
+        visit.record.count(&self.metrics, status, visit.body_bytes, is_paid);
+        let bought = match &visit.forward {
+            // What goes on without its token is bought with nothing.
+            Some(_) if !is_paid => return,
+            Some(_) => visit.record.bought(visit.body_bytes),
+            None => Bought { refused: 1, ..Bought::default() },
+        };
+        if let Some((payment_hash, service)) = visit.shown
+            && bought != Bought::default()
+        {
+            self.books.bought(payment_hash, &self.offer(service).terms.name, bought, unix_now());
         }
     }
 

@@ -79,6 +79,8 @@ label! {
     UploadEnd {
         /// The server behind took it (2xx).
         Committed = "committed",
+        /// The server behind had stored it with the same token before (2xx): nothing was sold with it.
+        Again = "again",
         /// The server behind failed (5xx), or gave no answer: nothing was stored.
         GivenBack = "given_back",
         /// Refused, here or by the server behind (4xx).
@@ -121,6 +123,8 @@ label! {
         FreeUploads = "free_uploads",
         /// Connections at once.
         Connections = "connections",
+        /// Bodies at once that are read on after an early answer: this one was not.
+        Drains = "drains",
         /// A head that came too slowly.
         SlowHead = "slow_head",
         /// A body that came too slowly.

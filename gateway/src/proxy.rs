@@ -35,8 +35,9 @@ use crate::{
     upstream::{Candidate, Upstream},
 };
 
-/// How long a client may take to take the next bytes.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many times as long as no byte of a body may come, a client may need for a piece of an answer. It may be 64 KiB, and
+/// pingora sees no progress within one: who takes as little as may come needs about four minutes.
+const WRITE_TIMEOUTS: u32 = 10;
 
 /// What serves the requests that begin while it is the current one.
 pub struct Serving {
@@ -146,8 +147,9 @@ impl ProxyHttp for Proxy {
         // which ends with it.
         let is_upgrade = session.is_upgrade_req();
         session.set_abort_on_close(is_upgrade);
-        session.set_read_timeout(Some(context.serving.gate.limits().slow.body_timeout));
-        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        let body_timeout = context.serving.gate.limits().slow.body_timeout;
+        session.set_read_timeout(Some(body_timeout));
+        session.set_write_timeout(Some(body_timeout * WRITE_TIMEOUTS));
         let client = context.serving.gate.client(session);
         context.trace = Some(Trace::begin(session.req_header_mut(), client.is_trusted())?);
         let elsewhere = if context.serving.gate.limits().check(&client).is_err() {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The machine code of what is larger than may come.
-const TOO_LARGE: &str = "too_large";
+pub(crate) const TOO_LARGE: &str = "too_large";
 
 /// What became of a request so far.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Record {
     pub(crate) status_behind: u16,
     /// What it said of the token.
     pub(crate) lapsed: Option<Lapsed>,
+    /// Whether it said that the token had stored this before: nothing was sold with it.
+    pub(crate) stored_before: bool,
     /// Whether it has a body that some service may store.
     pub(crate) is_upload: bool,
     /// Whether its answer says that the client is to blame.
@@ -61,6 +63,7 @@ impl Record {
     /// What its payment bought with it, whose body had so many bytes.
     pub(crate) fn bought(&self, body_bytes: u64) -> Bought {
         match self.upload_end() {
+            (UploadEnd::Again, _) => Bought::default(),
             (UploadEnd::Committed, _) => Bought { uses: 1, bytes: body_bytes, ..Bought::default() },
             (UploadEnd::Refused, _) => Bought { refused: 1, ..Bought::default() },
             (UploadEnd::CutOff | UploadEnd::GivenBack, _) => Bought { given_back: 1, ..Bought::default() },
@@ -75,6 +78,7 @@ impl Record {
     /// How it ended as an upload, and why it was refused if it was.
     fn upload_end(&self) -> (UploadEnd, &'static str) {
         match (self.status_behind, self.code) {
+            (200..=299, _) if self.stored_before => (UploadEnd::Again, ""),
             (101 | 200..=299, _) => (UploadEnd::Committed, ""),
             (status @ 400..=499, _) => (UploadEnd::Refused, self.lapsed.map_or_else(|| reason(status), Lapsed::code)),
             (_, Some(code)) if code == TOO_LARGE || self.is_refused_upload() => (UploadEnd::Refused, code),
@@ -124,6 +128,9 @@ mod tests {
         ] {
             assert_eq!(said, meant);
         }
+        let again = Record { status_behind: 200, stored_before: true, ..Record::default() };
+        assert_eq!(again.upload_end(), (UploadEnd::Again, ""));
+        assert_eq!(again.bought(7), Bought::default(), "it was sold once");
         let lapsed = Record { status_behind: 402, lapsed: Some(Lapsed::Expired), ..Record::default() };
         assert_eq!(lapsed.upload_end(), (UploadEnd::Refused, "expired"));
         let outcome = Some(Outcome::Refused);

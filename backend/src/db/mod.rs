@@ -24,9 +24,9 @@ use time::OffsetDateTime;
 pub(crate) use self::postgres::{answers, connect_options};
 pub use self::{
     model::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload, FinishedVariant,
-        KeyUse, LegacyCopy, Media, MediaChange, NewMedia, NewUpload, Owner, PaidUse, Sealing, StoredUpload, TokenUse,
-        UseCounter, Variant,
+        BeginError, CommitError, Committed, Content, ContentId, CounterUse, DiscardedCopy, FinishedUpload,
+        FinishedVariant, KeyUse, LegacyCopy, Media, MediaChange, NewMedia, NewUpload, Owner, PaidUse, Sealing,
+        StoredUpload, TokenUse, UseCounter, Variant,
     },
     page::{Cursor, InvalidCursor, Listing, Page},
     postgres::{PostgresConfig, PostgresDatabase, PostgresState},
@@ -84,7 +84,7 @@ pub trait Database: Send + Sync {
         upload: &FinishedUpload,
         store: &dyn BlobStore,
         now: OffsetDateTime,
-    ) -> Result<Media, CommitError>;
+    ) -> Result<Committed, CommitError>;
 
     /// In one transaction: makes a picture of a stored file final. Where there is such a picture already, one of both is
     /// kept, as [`Self::commit_upload`] chooses. Returns the one that is.

@@ -189,6 +189,15 @@ pub struct MediaChange {
     pub public: Option<bool>,
 }
 
+/// What became of an upload that was committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// What is stored.
+    pub media: Media,
+    /// Whether its token had stored this for this owner before, and so spent nothing now.
+    pub stored_before: bool,
+}
+
 /// A file of an owner, as stored. Serialised with the names of protocols.md §3 by the routes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Media {

@@ -23,9 +23,9 @@ pub use self::connect::{PostgresConfig, PostgresState};
 pub(crate) use self::connect::{answers, connect_options};
 use self::outage::{Failure, Outage};
 use super::{
-    BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
-    KeyUse, LegacyCopy, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId, Sealing,
-    TokenUse, Usage, Variant, older::Older, search::Search,
+    BeginError, CommitError, Committed, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload,
+    FinishedVariant, KeyUse, LegacyCopy, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError,
+    RetryId, Sealing, TokenUse, Usage, Variant, older::Older, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -192,14 +192,14 @@ impl Database for PostgresDatabase {
         upload: &FinishedUpload,
         store: &dyn BlobStore,
         now: OffsetDateTime,
-    ) -> Result<Media, CommitError> {
+    ) -> Result<Committed, CommitError> {
         self.patient(async {
             loop {
                 let older = self.older(upload.content, upload.muid, Variant::File, upload.size, store).await?;
                 let mut tx = self.pool.begin().await?;
-                if let Some(media) = uploads::finish(&mut tx, upload, &older, store.kind(), now).await? {
+                if let Some(committed) = uploads::finish(&mut tx, upload, &older, store.kind(), now).await? {
                     tx.commit().await?;
-                    return Ok(media);
+                    return Ok(committed);
                 }
             }
         })

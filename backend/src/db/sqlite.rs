@@ -22,9 +22,9 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BeginError, CommitError, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload, FinishedVariant,
-    KeyUse, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId, TokenUse, Usage,
-    Variant, older::Older, search::Search,
+    BeginError, CommitError, Committed, Content, ContentId, Database, DbError, DiscardedCopy, FinishedUpload,
+    FinishedVariant, KeyUse, Listing, Media, MediaChange, NewUpload, Owner, Page, PaidUse, RetryError, RetryId,
+    TokenUse, Usage, Variant, older::Older, search::Search,
 };
 use crate::store::{BlobStore, StoreKind};
 
@@ -203,13 +203,13 @@ impl Database for SqliteDatabase {
         upload: &FinishedUpload,
         store: &dyn BlobStore,
         now: OffsetDateTime,
-    ) -> Result<Media, CommitError> {
+    ) -> Result<Committed, CommitError> {
         loop {
             let older = self.older(upload.content, upload.muid, Variant::File, upload.size, store).await?;
             let mut tx = self.begin().await?;
-            if let Some(media) = uploads::finish(&mut tx, upload, &older, now).await? {
+            if let Some(committed) = uploads::finish(&mut tx, upload, &older, now).await? {
                 tx.commit().await?;
-                return Ok(media);
+                return Ok(committed);
             }
         }
     }

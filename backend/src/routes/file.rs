@@ -98,8 +98,8 @@ pub async fn store_free(app: &Arc<App>, request: Request, kind: FreeUpload) -> R
         public: kind == FreeUpload::Public,
         template: kind == FreeUpload::Template,
     };
-    let media = app.uploads.receive(order, content_type(&parts.headers), body).await?;
-    Ok(Json(media.into()))
+    let committed = app.uploads.receive(order, content_type(&parts.headers), body).await?;
+    Ok(Json(committed.media.into()))
 }
 
 /// The checks of protocols.md §4, in their order.

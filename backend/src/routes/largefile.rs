@@ -6,11 +6,12 @@ use axum::{
     Json,
     body::Body,
     extract::{Request, State},
+    response::{IntoResponse, Response},
 };
-use http::{HeaderMap, request::Parts};
+use http::{HeaderMap, HeaderValue, request::Parts};
 use serde::Serialize;
 use sluice_common::{
-    l402::{Lapsed, Token},
+    l402::{Lapsed, STORED_BEFORE_HEADER, Token},
     muid::Muid,
     permit::FreePermit,
 };
@@ -20,7 +21,7 @@ use utoipa::ToSchema;
 use super::{AppState, MediaJson, UploadForm, content_type, declared_len};
 use crate::{
     auth::{self, User},
-    db::{Media, Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
+    db::{Committed, Owner, PaidUse, StoredUpload, TokenUse, UseCounter},
     error::{ApiError, Blocked, check_declared_len},
     openapi::{LoginErrors, Problem, ServerErrors, UploadErrors},
     state::App,
@@ -86,7 +87,7 @@ pub async fn get(State(app): AppState, headers: HeaderMap) -> Result<Json<TokenS
     ),
     security(("l402" = []), ("l402" = [], "jwt" = []))
 )]
-pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJson>, ApiError> {
+pub async fn post(State(app): AppState, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     // A login that is not good first: no payment would mend it.
     let user = auth::writer(&app, &parts)?;
@@ -96,11 +97,12 @@ pub async fn post(State(app): AppState, request: Request) -> Result<Json<MediaJs
     };
     check_declared_len(declared_len(&parts.headers), order.max_upload_bytes)?;
     let content_type = content_type(&parts.headers);
-    let media = match order.paid.clone().filter(|_| is_over) {
+    let Committed { media, stored_before } = match order.paid.clone().filter(|_| is_over) {
         Some(paid) => receive_again(&app, order, paid, content_type, body).await?,
         None => app.uploads.receive(order, content_type, body).await?,
     };
-    Ok(Json(media.into()))
+    let sold_nothing = stored_before.then_some([(STORED_BEFORE_HEADER, HeaderValue::from_static("true"))]);
+    Ok((sold_nothing, Json(MediaJson::from(media))).into_response())
 }
 
 /// The answer to an upload before may have been lost when the token's time was nearly over.
@@ -110,7 +112,7 @@ async fn receive_again(
     paid: PaidUse,
     content_type: Option<&str>,
     body: Body,
-) -> Result<Media, ApiError> {
+) -> Result<Committed, ApiError> {
     match app.uploads.receive_again(order, paid.clone(), content_type, body).await {
         Err(UploadError::UsedUp) => {
             // Perhaps the very one that is sent again: who pays now pays for nothing.

@@ -4,6 +4,7 @@
 //! still sending (protocols.md §2). So whatever a route leaves unread is read on here and thrown away, within bounds.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -19,16 +20,25 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::header::EXPECT;
+use http::{HeaderMap, HeaderName, header::EXPECT};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
-use sluice_common::limits::{MAX_DRAIN_IDLE, MAX_DRAIN_IDLE_AFTER_EXPECT, MAX_DRAIN_TIME, MAX_DRAINS, drain_bytes};
+use sluice_common::{
+    client_network::ClientNetwork,
+    limits::{
+        MAX_DRAIN_IDLE, MAX_DRAIN_IDLE_AFTER_EXPECT, MAX_DRAIN_TIME, MAX_DRAINS, MAX_DRAINS_PER_CLIENT, drain_bytes,
+    },
+    slots::{Slot, Slots},
+};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+
+/// Where the gateway says in front of what clients it is: the first address is its client's.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How long, how much and how many bodies are drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +53,8 @@ pub struct DrainLimits {
     pub max_idle_after_expect: Duration,
     /// How many bodies at once; past it they are dropped.
     pub at_once: usize,
+    /// How many of them from one network of clients, so that nobody has all.
+    pub at_once_per_client: u32,
 }
 
 impl DrainLimits {
@@ -54,6 +66,7 @@ impl DrainLimits {
             max_idle: MAX_DRAIN_IDLE,
             max_idle_after_expect: MAX_DRAIN_IDLE_AFTER_EXPECT,
             at_once: MAX_DRAINS,
+            at_once_per_client: MAX_DRAINS_PER_CLIENT,
         }
     }
 }
@@ -65,12 +78,29 @@ pub struct Drains {
     /// Of one body; it can change.
     max_bytes: Arc<AtomicU64>,
     free: Arc<Semaphore>,
+    of_networks: Arc<Slots<ClientNetwork>>,
+}
+
+/// One of those that are drained.
+struct Turn {
+    _of_all: OwnedSemaphorePermit,
+    _of_network: Option<Slot<ClientNetwork>>,
 }
 
 impl Drains {
     /// The drains of one server; clones share `limits.at_once`.
     pub fn new(limits: DrainLimits) -> Self {
-        Self { limits, max_bytes: Arc::new(limits.max_bytes.into()), free: Arc::new(Semaphore::new(limits.at_once)) }
+        let free = Arc::new(Semaphore::new(limits.at_once));
+        Self { limits, max_bytes: Arc::new(limits.max_bytes.into()), free, of_networks: Arc::default() }
+    }
+
+    /// A place among those that are drained; none: there are enough, in all or from this network.
+    fn turn(&self, network: Option<ClientNetwork>) -> Option<Turn> {
+        let of_network = match network {
+            Some(network) => Some(self.of_networks.take(network, self.limits.at_once_per_client)?),
+            None => None,
+        };
+        Some(Turn { _of_all: Arc::clone(&self.free).try_acquire_owned().ok()?, _of_network: of_network })
     }
 
     fn limits(&self) -> DrainLimits {
@@ -95,8 +125,15 @@ pub async fn drain_unread(State(drains): State<Drains>, request: Request, next: 
         true => drains.limits.max_idle_after_expect,
         false => drains.limits.max_idle,
     };
-    let body = Body::new(Drained { unread: Some(body), drains, max_idle, answered });
+    let network = network(&parts.headers);
+    let body = Body::new(Drained { unread: Some(body), drains, network, max_idle, answered });
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// The network of the gateway's client. None for who comes without a gateway.
+fn network(headers: &HeaderMap) -> Option<ClientNetwork> {
+    let first = headers.get(X_FORWARDED_FOR)?.to_str().ok()?.split(',').next()?;
+    first.trim().parse::<IpAddr>().ok().map(ClientNetwork::of)
 }
 
 /// A body that is drained when it is dropped before its end.
@@ -104,6 +141,7 @@ struct Drained {
     /// None after its end.
     unread: Option<Body>,
     drains: Drains,
+    network: Option<ClientNetwork>,
     max_idle: Duration,
     answered: CancellationToken,
 }
@@ -133,21 +171,13 @@ impl HttpBody for Drained {
 impl Drop for Drained {
     fn drop(&mut self) {
         let Some(body) = self.unread.take().filter(|body| !body.is_end_stream()) else { return };
-        let (Ok(runtime), Ok(turn)) = (Handle::try_current(), Arc::clone(&self.drains.free).try_acquire_owned()) else {
-            return;
-        };
+        let (Ok(runtime), Some(turn)) = (Handle::try_current(), self.drains.turn(self.network)) else { return };
         let limits = self.drains.limits();
         runtime.spawn(drain(body, limits, self.max_idle, self.answered.clone(), turn));
     }
 }
 
-async fn drain(
-    mut body: Body,
-    limits: DrainLimits,
-    max_idle: Duration,
-    answered: CancellationToken,
-    _turn: OwnedSemaphorePermit,
-) {
+async fn drain(mut body: Body, limits: DrainLimits, max_idle: Duration, answered: CancellationToken, _turn: Turn) {
     answered.cancelled().await;
     let mut left = limits.max_bytes;
     // Ends by itself at the body's end, at its failure, or past a bound; hyper then closes the connection.

@@ -35,7 +35,7 @@ use self::{body::BodyBytes, pipeline::Pipeline};
 pub use self::{error::UploadError, fields::read_change};
 use crate::{
     db::{
-        BeginError, CommitError, ContentId, Database, FinishedUpload, FinishedVariant, Media, NewMedia, NewUpload,
+        BeginError, CommitError, Committed, ContentId, Database, FinishedUpload, FinishedVariant, NewMedia, NewUpload,
         Owner, PaidUse, Quota, Sealing, Variant,
     },
     disk::{DiskGuard, Room},
@@ -124,7 +124,7 @@ impl Uploads {
         order: UploadOrder,
         content_type: Option<&str>,
         body: Body,
-    ) -> Result<Media, UploadError> {
+    ) -> Result<Committed, UploadError> {
         let boundary = form::boundary(content_type)?;
         if body.size_hint().exact().is_some_and(|declared| body_too_large(declared, order.max_upload_bytes)) {
             return Err(UploadError::TooLarge { limit_bytes: order.max_upload_bytes });
@@ -200,9 +200,9 @@ impl Uploads {
         boundary: String,
         body: Body,
         room: Room,
-        answer: oneshot::Sender<Result<Media, UploadError>>,
+        answer: oneshot::Sender<Result<Committed, UploadError>>,
     ) {
-        let answer = |result: Result<Media, UploadError>| {
+        let answer = |result: Result<Committed, UploadError>| {
             if let Err(error) = result.as_ref()
                 && error.is_internal()
             {
@@ -216,7 +216,8 @@ impl Uploads {
             Ok(content) => content,
             Err(BeginError::UsedUp) if let Some(paid) = &order.paid => {
                 drop(room);
-                return answer(self.compare(&order, paid, boundary, body).await);
+                let compared = self.compare(&order, paid, boundary, body).await;
+                return answer(compared.map(|media| Committed { media, stored_before: true }));
             }
             Err(error) => return answer(Err(error.into())),
         };
@@ -238,7 +239,7 @@ impl Uploads {
             never = self.keep_lease(content, &lease_lost) => match never {},
         };
         match committed {
-            Ok(Ok(media)) => answer(Ok(media)),
+            Ok(Ok(committed)) => answer(Ok(committed)),
             Err(error) => {
                 self.give_up(content).await;
                 answer(Err(error));

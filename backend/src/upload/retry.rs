@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use super::{UploadError, UploadOrder, Uploads, body::BodyBytes, form, pipeline::Pipeline};
 use crate::{
-    db::{Media, PaidUse, RetryId, Variant},
+    db::{Committed, Media, PaidUse, RetryId, Variant},
     store::StoreError,
 };
 
@@ -23,12 +23,13 @@ impl Uploads {
         paid: PaidUse,
         content_type: Option<&str>,
         body: Body,
-    ) -> Result<Media, UploadError> {
+    ) -> Result<Committed, UploadError> {
         let boundary = form::boundary(content_type)?;
         let uploads = Arc::clone(self);
         // In a task of its own, so that who hangs up leaves no lease.
         let comparing = async move { uploads.compare(&order, &paid, boundary, body).await }.in_current_span();
-        self.running.spawn(comparing).await.unwrap_or(Err(UploadError::Interrupted))
+        let media = self.running.spawn(comparing).await.unwrap_or(Err(UploadError::Interrupted))?;
+        Ok(Committed { media, stored_before: true })
     }
 
     /// Reads an upload whose token is used up, and stores nothing: the same content as the token stored is answered with

@@ -376,6 +376,7 @@ async fn a_lost_answer_is_given_again_to_the_same_content() {
         for request in [again, chunked(&credential, &file)] {
             let answer = server.send(request).await;
             assert_eq!((answer.status.as_u16(), answer.json()), (200, stored.clone()));
+            assert_eq!(answer.header("sluice-stored-before"), "true", "it was sold once");
         }
         let mut other = file.clone();
         other[MB - 1] ^= 1;
@@ -478,4 +479,15 @@ async fn an_upload_for_nothing_needs_a_permit_of_this_request_and_a_login() {
     }
     let nobody = send(&signed("/largefile?a=b", None, unix_now() + 60), None, b"x").await;
     assert_problem(&nobody, 401, "login_required");
+}
+
+#[tokio::test]
+async fn what_a_token_has_stored_before_is_told_to_the_gateway() {
+    for server in Server::on_each_database().await {
+        let credential = server.credential_of(&ServiceTerms { max_uses: Some(3), ..terms() }, unix_now(), &[]);
+        for (file, said) in [(b"one", ""), (b"one", "true"), (b"two", ""), (b"one", "true")] {
+            let answer = upload(&server, &credential, file).await;
+            assert_eq!((answer.status.as_u16(), answer.header("sluice-stored-before")), (200, said), "{file:?}");
+        }
+    }
 }

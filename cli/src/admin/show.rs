@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sluice_gateway::admin::api::{Info, KeyInfo, RevocationJson, ServiceInfo, Stats, SumJson, TokenInfo};
+use sluice_gateway::admin::api::{BoughtJson, Info, KeyInfo, RevocationJson, ServiceInfo, Stats, SumJson, TokenInfo};
 
 use crate::client::{escaped, size};
 
@@ -59,6 +59,8 @@ pub(super) fn token(token: &TokenInfo, out: &mut dyn Write) -> io::Result<()> {
     let none = || NONE.to_owned();
     let payment = token.payment.as_ref();
     let amount = payment.and_then(|payment| payment.amount_msat);
+    let bought =
+        |number: fn(&BoughtJson) -> u64| payment.map_or_else(none, |payment| number(&payment.bought).to_string());
     let revoked = match (&token.revocation, token.is_revoked) {
         (Some(revocation), true) if revocation.undone_at.is_none() => {
             format!("yes, since {} {}", revocation.revoked_at, revocation.reason)
@@ -81,6 +83,10 @@ pub(super) fn token(token: &TokenInfo, out: &mut dyn Write) -> io::Result<()> {
             ("paid", payment.and_then(|payment| payment.settled_at.clone()).unwrap_or_else(none)),
             ("amount (sat)", amount.map_or_else(none, sat)),
             ("first used", payment.and_then(|payment| payment.first_used_at.clone()).unwrap_or_else(none)),
+            ("uses", bought(|bought| bought.uses)),
+            ("bytes", bought(|bought| bought.bytes)),
+            ("refused", bought(|bought| bought.refused)),
+            ("given back", bought(|bought| bought.given_back)),
             ("revoked", revoked),
         ],
         out,

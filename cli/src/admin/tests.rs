@@ -92,6 +92,17 @@ async fn tables_are_for_people_and_json_for_programs() {
     2023-11-14  100           1         0               0     0      0        0           test-wallet  media
     (all)       100           1         0               0     0      0        0           test-wallet  media
     "#);
+    let mut payment = world.json("payments").await[0].take();
+    for (name, number) in [("uses", 2), ("bytes", 30), ("refused", 4), ("given_back", 5)] {
+        payment[name] = json!(number);
+    }
+    let token = json!({"payment_hash": hash, "payment": payment, "is_revoked": false});
+    let mut said = Vec::new();
+    show::token(&serde_json::from_value(token).unwrap(), &mut said).unwrap();
+    let said = String::from_utf8(said).unwrap();
+    for line in ["uses            2", "bytes           30", "refused         4", "given back      5"] {
+        assert!(said.lines().any(|said| said == line), "{line} is not in:\n{said}");
+    }
     let revoked = world.json(&format!("revoke {hash} --reason gone")).await;
     assert_eq!((&revoked["payment_hash"], &revoked["reason"]), (&json!(hash), &json!("gone")));
     assert_eq!(world.db.last_revocation_change().await.unwrap(), 1);

@@ -112,8 +112,9 @@ impl Servers {
     }
 }
 
-/// The settings that differ and need a restart. Keys that stand in the file themselves are all the same here.
+/// The settings that differ and need a restart.
 fn needing_restart(before: &Settings, now: &Settings) -> Vec<String> {
+    let (old, new) = (before, now);
     let tables = [before, now].map(|settings| toml::Table::try_from(settings).unwrap_or_default());
     let [before, now] = &tables;
     let mut found = Vec::new();
@@ -130,6 +131,18 @@ fn needing_restart(before: &Settings, now: &Settings) -> Vec<String> {
         let of = |table: &Option<toml::Value>, name: &str| table.as_ref()?.get(name).cloned();
         let differs = names.iter().filter(|name| of(&before, name) != of(&now, name));
         found.extend(differs.map(|name| format!("{table}.{name}")));
+    }
+    // Keys that stand in the settings themselves are all the same as text.
+    let secrets = [
+        ("gateway.database_url", old.gateway.database_url != new.gateway.database_url),
+        ("lightning.macaroon", old.lightning.macaroon != new.lightning.macaroon),
+        ("lightning.wallet_key", old.lightning.wallet_key != new.lightning.wallet_key),
+        ("backend", old.backend != new.backend),
+    ];
+    for (name, differs) in secrets {
+        if differs && !found.iter().any(|found| found == name) {
+            found.push(name.to_owned());
+        }
     }
     found
 }
@@ -161,5 +174,20 @@ mod tests {
         assert_eq!(changed(|now| now.gateway.tls_key = Some("k".into())), ["gateway.tls_key"]);
         assert_eq!(changed(|now| now.backend.legacy_public = false), ["backend"]);
         assert_eq!(changed(|now| now.lightning.private = true), ["lightning.private"]);
+    }
+
+    #[test]
+    fn a_secret_that_changed_needs_a_restart_though_it_prints_as_before() {
+        let with = |secret: &str| {
+            let mut settings = Settings::default();
+            settings.backend.jwt_key = Some(secret.into());
+            settings.lightning.macaroon = Some(secret.into());
+            settings.lightning.wallet_key = Some(secret.into());
+            settings
+        };
+        assert_eq!(needing_restart(&with("one"), &with("one")), [""; 0]);
+        let all = ["lightning.macaroon", "lightning.wallet_key", "backend"];
+        assert_eq!(needing_restart(&with("one"), &with("two")), all);
+        assert_eq!(needing_restart(&with("file:one"), &with("file:two")), all);
     }
 }

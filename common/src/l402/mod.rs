@@ -21,8 +21,8 @@ pub use self::{
     payment::{NotHex32, PaymentHash, Preimage},
     terms::{ServiceTerms, UnknownCaveats},
     verify::{
-        Counter, LAPSED_HEADER, Lapsed, Permit, Refused, TOO_SMALL, Token, covered_services, verify,
-        verify_with_root_key,
+        Counter, LAPSED_HEADER, Lapsed, Permit, Refused, STORED_BEFORE_HEADER, TOO_SMALL, Token, covered_services,
+        verify, verify_with_root_key,
     },
 };
 use crate::{keys::MasterKeys, network::Network};

@@ -69,6 +69,10 @@ impl Refused {
 /// [`TOO_SMALL`]: the gateway makes a challenge of it, where another token would help.
 pub const LAPSED_HEADER: HeaderName = HeaderName::from_static("sluice-payment-required");
 
+/// In which header the media server tells the gateway that an upload spent nothing of its token, which had stored this
+/// before: so nothing was sold.
+pub const STORED_BEFORE_HEADER: HeaderName = HeaderName::from_static("sluice-stored-before");
+
 /// The machine code of a token that is for smaller uploads than this.
 pub const TOO_SMALL: &str = "too_small";
 

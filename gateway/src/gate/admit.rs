@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
 use pingora::proxy::Session;
 use sluice_common::{
     clock::unix_now,
-    l402::{Credential, Identifier, Lapsed},
+    l402::{Credential, Identifier, Lapsed, PaymentHash},
     login::find_jwt,
     problem::Problem,
     revocation::{NotKnown, Revocations, revoked_problem},
@@ -19,12 +19,16 @@ use crate::{
     answer::Answer,
     config::Cost,
     cors,
-    ledger::{Bought, NoUse, Unproven},
-    limits::{Asker, Client, ClientNetwork, FreeUpload, Limited, TokenUpload},
+    ledger::{NoUse, Unproven},
+    limits::{Asker, Client, ClientNetwork, FreeUpload, GRPC_RESOURCE_EXHAUSTED, Limited, TokenUpload},
     paywall::{Asked, ChallengeError, Challenged, Decision, Demand, Forward, Reason, ServiceId},
+    record::TOO_LARGE,
     request::{is_grpc, normalise_target},
     uses::{self, HeldUse},
 };
+
+/// The machine code of who asks for more invoices than it may.
+const TOO_MANY_INVOICES: &str = "too_many_invoices";
 
 impl Gate {
     /// What becomes of the request: forwarded, or an answer of our own.
@@ -48,6 +52,7 @@ impl Gate {
         let is_upload = service.is_some_and(|service| is_upload(self.offer(service), has_body, is_grpc));
         visit.record.is_upload = is_upload;
         let decision = self.paywall.decide(service, &asked, now);
+        visit.shown = service.and_then(|service| Some((shown_payment(&decision, asked.headers)?, service)));
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
         let decision = match decision {
             Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, has_body) => {
@@ -108,20 +113,10 @@ impl Gate {
     async fn hold(&self, forward: &Forward, asked: &Asked<'_>, has_body: bool, visit: &mut Visit) -> Result<(), NoUse> {
         let Some(permit) = forward.permit.as_ref().filter(|_| forward.is_sold) else { return Ok(()) };
         let (token, offer) = (permit.token(), self.paywall.offer(forward.service));
-        match HeldUse::begin(&self.ledger, token, offer, asked).await {
-            Ok(mut held) => {
-                held.iter_mut().for_each(|held| held.body_came(0, !has_body));
-                visit.held = held;
-                Ok(())
-            }
-            Err(no_use) => {
-                if matches!(no_use, NoUse::UsedUp) {
-                    let refused = Bought { refused: 1, ..Bought::default() };
-                    self.books.bought(token.payment_hash(), &offer.terms.name, refused, unix_now());
-                }
-                Err(no_use)
-            }
-        }
+        let mut held = HeldUse::begin(&self.ledger, token, offer, asked).await?;
+        held.iter_mut().for_each(|held| held.body_came(0, !has_body));
+        visit.held = held;
+        Ok(())
     }
 
     /// Whether a client that has no credential gets for nothing what it would have to pay for, and counts that.
@@ -218,17 +213,19 @@ impl Gate {
     }
 
     pub(super) async fn challenge(&self, demand: &Demand, session: &Session, network: ClientNetwork) -> Challenged {
-        self.metrics.challenge(&self.paywall.offer(demand.service).terms.name, demand.reason);
+        let is_grpc = is_grpc(&session.req_header().headers);
         let unavailable = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail);
         let answer = match self.paywall.challenge(demand, network, unix_now()).await {
-            Ok(Challenged::Answer(answer)) if is_grpc(&session.req_header().headers) => {
-                answer.for_grpc(GRPC_INTERNAL, "payment required")
+            Ok(Challenged::Answer(answer)) => {
+                self.metrics.challenge(&self.paywall.offer(demand.service).terms.name, demand.reason);
+                let answer = if is_grpc { answer.for_grpc(GRPC_INTERNAL, "payment required") } else { answer };
+                return Challenged::Answer(answer);
             }
-            Ok(challenged) => return challenged,
+            Ok(free) => return free,
             Err(ChallengeError::TooMany(too_many)) => {
                 self.metrics.limit(too_many.limit.into());
                 let detail = "Too many invoices were asked for. Come again; a token that is paid goes on working.";
-                let problem = unavailable("too_many_invoices", detail).with("limit", too_many.limit.code());
+                let problem = unavailable(TOO_MANY_INVOICES, detail).with("limit", too_many.limit.code());
                 Answer::from(problem).retry_after(too_many.wait)
             }
             Err(ChallengeError::Price(error)) => {
@@ -242,7 +239,7 @@ impl Gate {
                 Answer::from(unavailable("no_invoice", detail)).retry_after(RETRY_AFTER)
             }
         };
-        Challenged::Answer(answer)
+        Challenged::Answer(if is_grpc { refused_grpc(answer) } else { answer })
     }
 }
 
@@ -263,10 +260,14 @@ fn unproven(unproven: Unproven) -> Answer {
     }
 }
 
-/// A refusal of a genuine token for a gRPC client.
+/// What passes, or what another token does not mend, for a gRPC client.
 fn refused_grpc(answer: Answer) -> Answer {
-    let status = if answer.status() == StatusCode::UNAUTHORIZED { GRPC_UNAUTHENTICATED } else { GRPC_UNAVAILABLE };
     let code = answer.code().unwrap_or("refused");
+    let status = match answer.status() {
+        StatusCode::UNAUTHORIZED => GRPC_UNAUTHENTICATED,
+        _ if code == TOO_MANY_INVOICES => GRPC_RESOURCE_EXHAUSTED,
+        _ => GRPC_UNAVAILABLE,
+    };
     answer.for_grpc(status, code)
 }
 
@@ -276,6 +277,18 @@ fn not_known(error: NotKnown) -> Answer {
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
         .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
     Answer::from(problem).retry_after(RETRY_AFTER)
+}
+
+/// The payment of a token that buys this, or would if it were less. Sizes are looked at once a token is found to be genuine.
+fn shown_payment(decision: &Decision, headers: &HeaderMap) -> Option<PaymentHash> {
+    match decision {
+        Decision::Forward(forward) => Some(forward.permit.as_ref()?.token().payment_hash()),
+        Decision::Refuse(problem) if problem.code() == TOO_LARGE => {
+            let credential = Credential::from_headers(headers).ok()??;
+            Some(credential.macaroon().identifier().ok()?.payment_hash)
+        }
+        Decision::Refuse(_) | Decision::CostsNothing(_) | Decision::Challenge(_) => None,
+    }
 }
 
 /// The length of a body, if it is declared.

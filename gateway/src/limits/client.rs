@@ -4,8 +4,8 @@
 mod tests;
 
 use std::{
-    fmt::{self, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
 };
 
 use http::{
@@ -14,6 +14,7 @@ use http::{
 };
 use pingora::{Result, http::RequestHeader};
 use serde::{Deserialize, Serialize};
+use sluice_common::client_network::ClientNetwork;
 
 use super::Cidr;
 use crate::request::is_one_to_cgi;
@@ -64,10 +65,6 @@ pub struct Client {
     by_proxy: bool,
     over_tls: bool,
 }
-
-/// The network of a client: what one of them has at hand. A /24 of IPv4, a /64 of IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClientNetwork(IpAddr);
 
 impl TrustedProxies {
     /// Where a request comes from whose connection is from `peer`: the last address that a trusted proxy says and that
@@ -149,23 +146,6 @@ impl Client {
             let _ = write!(chain, ", {proxy}");
         }
         chain
-    }
-}
-
-impl fmt::Display for ClientNetwork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 24 } else { 64 })
-    }
-}
-
-impl ClientNetwork {
-    /// The network of `address`.
-    pub fn of(address: IpAddr) -> Self {
-        // A listener on `[::]` sees IPv4 clients as ::ffff:a.b.c.d, which are one /64.
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0xff).into(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        })
     }
 }
 

@@ -11,7 +11,6 @@ mod free_uploads;
 mod freebies;
 mod pace;
 mod rates;
-mod slots;
 mod uploads;
 
 use std::{
@@ -20,13 +19,14 @@ use std::{
 };
 
 use http::{Method, StatusCode};
-use sluice_common::{l402::PaymentHash, problem::Problem};
+pub use sluice_common::client_network::ClientNetwork;
+use sluice_common::{l402::PaymentHash, problem::Problem, slots::Slots};
 
 use self::counts::Counts;
 pub use self::{
     bucket::RateLimit,
     cidr::{Cidr, NotCidr},
-    client::{Client, ClientNetwork, TrustedHeader, TrustedProxies},
+    client::{Client, TrustedHeader, TrustedProxies},
     counts::Allowance,
     freebies::Freebies,
     pace::SlowClients,
@@ -37,7 +37,6 @@ pub(crate) use self::{
     free_uploads::FreeUpload,
     pace::Pace,
     rates::{Asker, RateBuckets},
-    slots::{Slot, Slots},
     uploads::TokenUpload,
 };
 use crate::answer::Answer;
@@ -190,4 +189,4 @@ impl Limited {
 const UPLOADS_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 const GRPC_PERMISSION_DENIED: u8 = 7;
-const GRPC_RESOURCE_EXHAUSTED: u8 = 8;
+pub(crate) const GRPC_RESOURCE_EXHAUSTED: u8 = 8;

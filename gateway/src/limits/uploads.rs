@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_common::l402::{PaymentHash, ServiceTerms, Token};
+use sluice_common::{
+    l402::{PaymentHash, ServiceTerms, Token},
+    slots::Slot,
+};
 
-use super::{Allowance, Limited, Limits, slots::Slot};
+use super::{Allowance, Limited, Limits};
 
 /// How often what a token bought may be sent without being stored, in [`WINDOW`].
 const TIMES: u64 = 10;

@@ -14,6 +14,9 @@ use axum::{
 };
 use http_body_util::BodyExt;
 
+/// More than all socket buffers on the way to a client hold.
+pub const LARGE: usize = 24 << 20;
+
 /// What a request was.
 #[derive(Clone)]
 pub struct Seen {
@@ -51,6 +54,12 @@ async fn answer(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
         // As the media server does: the answer first, then the body is read on.
         tokio::spawn(read(body));
         let body = "{\"code\":\"from behind\"}";
+        if code == "large" {
+            return vec![7; LARGE].into_response();
+        }
+        if code == "stored_before" {
+            return ([("sluice-stored-before", "true")], body).into_response();
+        }
         if let Ok(status) = code.parse::<u16>() {
             return (StatusCode::from_u16(status).unwrap(), body).into_response();
         }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use sluice_gateway::invoice_limits::{InvoiceLimits, RateLimit};
 
-use super::{Request, World, ledger, with};
+use super::{Request, World, ledger, metrics, with};
 
 fn limits(all: u32, per_client: u32, max_open: u32) -> InvoiceLimits {
     let positive = |number| NonZeroU32::new(number).unwrap();
@@ -38,6 +38,16 @@ async fn past_a_limit_strangers_wait_and_who_has_paid_does_not() {
         // The server behind says that the token buys nothing more: that asks for an invoice as any other.
         let reply = world.send(with(Request::post("/largefile?answer=used_up", b"x"), &credential)).await;
         assert_eq!((reply.status, reply.json()["limit"].as_str()), (503, Some(limit)));
+        let challenges = r#"sluice_gateway_challenges_total{service="media",reason="no_credential"} 2"#;
+        metrics::says(&world, challenges).await;
+        let is_counted = world.metrics.render().contains(r#"challenges_total{service="media",reason="used_up"}"#);
+        assert!(!is_counted, "nobody was asked for money");
+
+        let grpc = Request::post("/largefile", b"x").header("content-type", "application/grpc");
+        let reply = world.send(grpc).await;
+        assert_eq!((reply.status, reply.one("grpc-status")), (200, "8"));
+        assert_eq!(reply.one("grpc-message"), "too_many_invoices");
+        assert!((1..=60).contains(&reply.one("retry-after").parse::<u64>().unwrap()));
         world.gateway.stop().await;
     }
 }

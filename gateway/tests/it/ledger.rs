@@ -3,14 +3,16 @@
 use std::{fs, num::NonZeroU32, sync::Arc, time::Duration};
 
 use sluice_common::{
+    clock::unix_now,
     keys::{MasterKey, MasterKeys},
     l402::{self, Credential, Preimage, ServiceTerms},
     network::Network,
+    revocation::Revoked,
     secret::Secret,
 };
 use sluice_gateway::{
     invoice_limits::{InvoiceLimits, RateLimit},
-    ledger::{Filter, LedgerDb, Payment, PostgresLedger, SettlementProof},
+    ledger::{Filter, LedgerDb, Payment, PostgresLedger, RevokeOrder, SettlementProof},
 };
 use sluice_testing::postgres;
 use sqlx::{Connection, Executor, PgConnection};
@@ -75,9 +77,27 @@ async fn what_is_paid_and_used_is_booked_once() {
     assert_eq!(world.send(with(Request::post("/largefile", &vec![1; 3 * MIB + 1]), &credential)).await.status, 413);
     assert_eq!(upload_to(&world, "/largefile?answer=used_up", &credential).await.status, 402);
     assert_eq!(upload_to(&world, "/largefile?answer=503", &credential).await.status, 503);
-    let all = |payment: &Payment| payment.bought.uses + payment.bought.refused + payment.bought.given_back == 5;
+    let all = |payment: &Payment| payment.bought.uses + payment.bought.refused + payment.bought.given_back == 6;
     let booked = payment(&*world.ledger, all).await.bought;
-    assert_eq!((booked.uses, booked.bytes, booked.refused, booked.given_back), (3, 3, 1, 1));
+    assert_eq!((booked.uses, booked.bytes, booked.refused, booked.given_back), (3, 3, 2, 1));
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_here_is_booked_too() {
+    let world = World::new().await;
+    let credential = world.buy().await;
+    assert_eq!(upload(&world, &credential).await.status, 200);
+    let narrowed = credential.macaroon().attenuate(&["large_upload_max_mb=0".to_owned()]).unwrap();
+    let narrowed = Credential::new(narrowed, credential.preimage().clone());
+    let declared = world.send(with(Request::post("/largefile", &vec![1; 2 * MIB]), &narrowed)).await;
+    assert_eq!((declared.status, declared.json()["code"].as_str()), (413, Some("too_large")), "from its head");
+    payment(&*world.ledger, |payment| payment.bought.refused == 1).await;
+    let revoked = Revoked::Payment(credential.preimage().payment_hash());
+    let order = RevokeOrder { revoked, reason: String::new(), now: unix_now() };
+    world.ledger.revoke(&order).await.unwrap();
+    while upload(&world, &credential).await.status != 401 {}
+    payment(&*world.ledger, |payment| payment.bought.refused >= 2 && payment.settled.is_some()).await;
     world.gateway.stop().await;
 }
 

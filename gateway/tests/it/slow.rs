@@ -6,16 +6,17 @@ use bytes::Bytes;
 use sluice_common::l402::Credential;
 use sluice_gateway::{
     config::GatewayConfig,
+    ledger::Payment,
     limits::{LimitsConfig, SlowClients},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::mpsc,
     time::{Instant, timeout},
 };
 
-use super::{MIB, Request, World, with};
+use super::{MIB, Request, World, behind::LARGE, ledger, metrics, with};
 
 /// Longer than any bound of these tests, shorter than those of a real gateway.
 const SOON: Duration = Duration::from_secs(10);
@@ -249,6 +250,76 @@ async fn what_is_sent_and_never_stored_is_taken_ten_times_and_what_is_stored_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_before_is_taken_ten_times_too_and_sold_once() {
+    let world = World::new().await;
+    let credential = world.buy().await;
+    // 2 MB were sold: 20 MB may come for nothing.
+    let again = || with(Request::post("/largefile?answer=stored_before", &vec![7; 2 * MIB]), &credential);
+    for _ in 0..10 {
+        let reply = world.send(again()).await;
+        assert_eq!(reply.status, 200);
+        assert!(reply.all("sluice-stored-before").is_empty());
+    }
+    let refused = async { while world.send(again()).await.status == 200 {} };
+    timeout(SOON, refused).await.expect("there is no bound");
+    let reply = world.send(again()).await;
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (429, Some("too_much_not_stored")));
+    let refused = |payment: &Payment| payment.bought.refused == 2;
+    let bought = ledger::payment(&*world.ledger, refused).await.bought;
+    assert_eq!((bought.uses, bought.bytes, bought.given_back), (0, 0, 0));
+    assert!(!world.metrics.render().contains("sold_bytes_total{"), "{}", world.metrics.render());
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_taken_slowly_but_not_never() {
+    let slow = SlowClients { body_timeout: Duration::from_secs(1), ..slow() };
+    let world = limited(|limits| limits.slow = slow).await;
+    let begun = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(65_536).unwrap();
+        let mut stream = socket.connect(world.gateway.address()).await.unwrap();
+        stream.write_all(b"GET /free?answer=large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+        stream
+    };
+    let mut living = begun().await;
+    // For longer than a body that comes may pause.
+    tokio::time::sleep(2 * slow.body_timeout).await;
+    let mut all = Vec::new();
+    timeout(6 * SOON, living.read_to_end(&mut all)).await.unwrap().unwrap();
+    assert!(all.starts_with(b"HTTP/1.1 200 ") && all.len() > LARGE, "{} bytes", all.len());
+
+    let _dead = begun().await;
+    let failed = r#"sluice_gateway_requests_total{service="media",outcome="failed",status="2xx"} 1"#;
+    metrics::says(&world, failed).await;
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_read_on_is_counted() {
+    let world = World::new().await;
+    let early = async || {
+        let mut stream = TcpStream::connect(world.gateway.address()).await.unwrap();
+        stream
+            .write_all(b"POST /largefile HTTP/1.1\r\nhost: a\r\nauthorization: L402 !\r\ncontent-length: 9\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+        stream
+    };
+    let mut reading = Vec::new();
+    for _ in 0..64 {
+        reading.push(early().await);
+    }
+    assert!(!world.metrics.render().contains("drains"));
+    early().await;
+    metrics::says(&world, r#"sluice_gateway_limits_total{limit="drains"} 1"#).await;
+    drop(reading);
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_network_uploads_so_much_a_day_for_nothing_and_may_always_pay() {
     let world = World::configured(
         |config| {
@@ -315,4 +386,15 @@ async fn one_network_has_so_many_connections() {
         timeout(SOON, again).await.expect("there is room again");
         world.gateway.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_shorter_than_the_begin_of_http2_is_answered_at_once() {
+    let world = World::new().await;
+    let mut stream = TcpStream::connect(world.gateway.address()).await.unwrap();
+    stream.write_all(b"GET /ping HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = [0; 4_096];
+    let len = timeout(SOON, stream.read(&mut answer)).await.expect("it waits for more").unwrap();
+    assert!(answer[..len].starts_with(b"HTTP/1."), "{:?}", std::str::from_utf8(&answer[..len]));
+    world.gateway.stop().await;
 }

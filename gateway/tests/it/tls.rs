@@ -1,6 +1,6 @@
 //! Clients that come by TLS.
 
-use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
+use std::{fs, net::TcpListener, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Client, Version};
 use sluice_common::l402::Credential;
@@ -9,6 +9,7 @@ use sluice_gateway::{
     tls::ServerCertificate,
 };
 use tempfile::TempDir;
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use crate::{MIB, World, client::Request};
 
@@ -125,5 +126,35 @@ async fn who_comes_without_tls_is_sent_there_if_that_is_configured() {
     config.https_port = None;
     world.gateway.reload(config).await.unwrap();
     assert_eq!(world.send(Request::new("GET", "/ping")).await.status, 200);
+    world.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_counts_as_a_connection_and_not_for_long() {
+    let files = Files::of("one");
+    let configure = |config: &mut GatewayConfig| {
+        config.limits.max_connections_per_client = NonZeroU32::new(3).unwrap();
+        config.limits.slow.head_timeout = Duration::from_secs(2);
+    };
+    let world = world(&files, configure).await;
+    let address = world.gateway.tls_address().unwrap();
+    let client = client("one", Version::HTTP_2);
+    let ping = async || client.get(url(&world, "/ping")).send().await.is_ok();
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert!(ping().await, "there is room for one more");
+    // That one keeps its connection.
+    for _ in 0..20 {
+        let mut more = TcpStream::connect(address).await.unwrap();
+        let closed = timeout(Duration::from_secs(1), more.read(&mut [0])).await.expect("it is kept");
+        assert!(matches!(closed, Ok(0) | Err(_)));
+    }
+    assert!(ping().await);
+    for mut stream in silent {
+        let closed = timeout(Duration::from_secs(10), stream.read(&mut [0])).await.expect("it is kept for ever");
+        assert!(matches!(closed, Ok(0) | Err(_)));
+    }
     world.gateway.stop().await;
 }

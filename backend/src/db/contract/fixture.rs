@@ -158,7 +158,7 @@ impl<'a> Server<'a> {
     }
 
     pub(crate) async fn commit(&self, upload: &FinishedUpload, secs: i64) -> Result<Media, CommitError> {
-        self.db.commit_upload(upload, &self.store, at(secs)).await
+        self.db.commit_upload(upload, &self.store, at(secs)).await.map(|committed| committed.media)
     }
 
     /// Uploads file `n` for owner `who`; the key of its copy.

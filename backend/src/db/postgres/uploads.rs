@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use super::{media, rows};
 use crate::{
     db::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
-        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+        BeginError, CommitError, Committed, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
+        FinishedVariant, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
         older::Older,
         statements::{
             BEGIN, COUNT, DISCARD, DISCARD_PENDING, GIVE_BACK, GIVE_BACK_IF_CHARGED, HOLD, HOLD_COUNTER, KEEP, PENDING,
@@ -129,7 +129,7 @@ pub(super) async fn finish(
     older: &Older,
     store: StoreKind,
     now: OffsetDateTime,
-) -> Result<Option<Media>, CommitError> {
+) -> Result<Option<Committed>, CommitError> {
     let payment =
         sqlx::query_scalar("SELECT payment_hash FROM paid_upload WHERE content_id = $1").bind(upload.content.0);
     let payment: Option<String> = payment.fetch_optional(&mut *tx).await?;
@@ -137,7 +137,7 @@ pub(super) async fn finish(
         lock_payment(tx, &payment).await?;
     }
     lock_pending(tx, upload.content).await?;
-    charge(tx, upload, now).await?;
+    let is_charged = charge(tx, upload, now).await?;
     if upload.quota.is_limited() {
         lock(tx, LOCK_OWNER, upload.media.owner.as_str()).await?;
         media::check_quota(tx, upload).await?;
@@ -148,7 +148,7 @@ pub(super) async fn finish(
         return Ok(None);
     }
     media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
-    Ok(Some(media::save(tx, upload, now).await?))
+    Ok(Some(Committed { media: media::save(tx, upload, now).await?, stored_before: !is_charged }))
 }
 
 /// None: as with [`finish`].
@@ -224,11 +224,14 @@ async fn discard_legacy(tx: &mut PgConnection, muid: Muid, store: StoreKind) -> 
     .map(drop)
 }
 
-/// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.
-async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+/// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before: false.
+async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
     let muid = upload.muid.to_string();
     let owner = upload.media.owner.as_str();
-    sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
+    let given_back = sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner);
+    if given_back.execute(&mut *tx).await?.rows_affected() > 0 {
+        return Ok(false);
+    }
     sqlx::query(SPEND)
         .bind(upload.content.0)
         .bind(now)
@@ -238,7 +241,7 @@ async fn charge(tx: &mut PgConnection, upload: &FinishedUpload, now: OffsetDateT
         .bind(rows::integer(upload.body_size)?)
         .execute(&mut *tx)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Marks a copy for removal.

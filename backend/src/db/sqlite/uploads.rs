@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::{media, rows};
 use crate::{
     db::{
-        BeginError, CommitError, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
-        FinishedVariant, Media, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
+        BeginError, CommitError, Committed, Content, ContentId, CounterUse, DbError, DiscardedCopy, FinishedUpload,
+        FinishedVariant, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
         older::Older,
         statements::{
             BEGIN, COUNT, DISCARD, DISCARD_PENDING, GIVE_BACK, GIVE_BACK_IF_CHARGED, HOLD, HOLD_COUNTER, KEEP, PENDING,
@@ -97,15 +97,15 @@ pub(super) async fn finish(
     upload: &FinishedUpload,
     older: &Older,
     now: OffsetDateTime,
-) -> Result<Option<Media>, CommitError> {
+) -> Result<Option<Committed>, CommitError> {
     pending(tx, upload.content).await?;
     media::check_quota(tx, upload).await?;
-    charge(tx, upload, now).await?;
+    let is_charged = charge(tx, upload, now).await?;
     if !keep_one(tx, upload.content, older, upload.muid, Variant::File, upload.size).await? {
         return Ok(None);
     }
     media::delete_expired(tx, upload.muid, &upload.media.owner, now).await?;
-    Ok(Some(media::save(tx, upload, now).await?))
+    Ok(Some(Committed { media: media::save(tx, upload, now).await?, stored_before: !is_charged }))
 }
 
 /// None: as with [`finish`].
@@ -160,11 +160,14 @@ async fn keep_one(
     Ok(true)
 }
 
-/// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before.
-async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetDateTime) -> Result<(), sqlx::Error> {
+/// Makes the use that an upload holds a spent one, unless its token was charged for this owner's content before: false.
+async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetDateTime) -> Result<bool, sqlx::Error> {
     let muid = upload.muid.to_string();
     let owner = upload.media.owner.as_str();
-    sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner).execute(&mut *tx).await?;
+    let given_back = sqlx::query(GIVE_BACK_IF_CHARGED).bind(upload.content.0).bind(&muid).bind(owner);
+    if given_back.execute(&mut *tx).await?.rows_affected() > 0 {
+        return Ok(false);
+    }
     sqlx::query(SPEND)
         .bind(upload.content.0)
         .bind(rows::micros(now))
@@ -174,7 +177,7 @@ async fn charge(tx: &mut SqliteConnection, upload: &FinishedUpload, now: OffsetD
         .bind(rows::integer(upload.body_size)?)
         .execute(&mut *tx)
         .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Marks a copy for removal.

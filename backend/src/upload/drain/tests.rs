@@ -158,3 +158,18 @@ async fn every_bound_closes() {
         assert!(timeout(PATIENCE, stream.read_to_end(&mut all)).await.is_ok(), "{bound:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_network_has_not_all_places() {
+    let addr = serve(Some(DrainLimits { at_once: 3, at_once_per_client: 1, ..limits() })).await;
+    let from = async |address: &str| {
+        let mut stream = connect(addr, "/unread", LARGE, &format!("X-Forwarded-For: {address}, 10.0.0.1\r\n")).await;
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 413 "), "{address}");
+        stream
+    };
+    let _reading = from("192.0.2.1").await;
+    assert!(closes(&mut from("192.0.2.2").await).await, "of the same network");
+    // It takes more than the sockets hold: it is read on.
+    let mut other = from("198.51.100.1").await;
+    timeout(PATIENCE, other.write_all(&vec![0; LARGE / 2])).await.unwrap().unwrap();
+}

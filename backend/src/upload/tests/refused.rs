@@ -17,6 +17,7 @@ use super::{
     trouble::{Step, Stepped},
 };
 use crate::{
+    db::Media,
     disk::DiskGuard,
     store::{LocalStore, contract::bytes},
 };
@@ -179,7 +180,8 @@ async fn what_the_disk_has_no_room_for_is_refused_before_it_is_read_or_once_that
         filling.fetch_sub(piece.len() as u64 * 2, Relaxed);
         Ok::<_, io::Error>(piece)
     });
-    full(rig.uploads.receive(order(), Some(CONTENT_TYPE), Body::from_stream(pieces)).await);
+    let filled = rig.uploads.receive(order(), Some(CONTENT_TYPE), Body::from_stream(pieces)).await;
+    full(filled.map(|committed| committed.media));
     rig.has_only(0).await;
     free.store(102 * MIB, Relaxed);
     rig.upload(order(), form).await.unwrap();

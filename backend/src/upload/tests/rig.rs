@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::super::*;
 use crate::{
-    db::{SqliteDatabase, UseCounter},
+    db::{Media, SqliteDatabase, UseCounter},
     store::LocalStore,
 };
 
@@ -42,11 +42,11 @@ impl Rig {
     }
 
     pub(super) async fn upload(&self, order: UploadOrder, form: Vec<u8>) -> Result<Media, UploadError> {
-        self.uploads.receive(order, Some(CONTENT_TYPE), Body::from(form)).await
+        self.uploads.receive(order, Some(CONTENT_TYPE), Body::from(form)).await.map(|committed| committed.media)
     }
 
     /// Begins an upload on a token for one, and is not held up by it.
-    pub(super) fn begin(&self, body: Body) -> JoinHandle<Result<Media, UploadError>> {
+    pub(super) fn begin(&self, body: Body) -> JoinHandle<Result<Committed, UploadError>> {
         let uploads = Arc::clone(&self.uploads);
         tokio::spawn(async move { uploads.receive(paid_order(), Some(CONTENT_TYPE), body).await })
     }

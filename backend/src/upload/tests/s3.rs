@@ -8,12 +8,15 @@ use super::{
     super::*,
     rig::{PATIENCE, Rig, file_form, paid_order},
 };
-use crate::store::{
-    S3Config, S3Store,
-    contract::{self, bytes},
-    s3::tests::{
-        config,
-        peer::{Call, Fate, S3Peer},
+use crate::{
+    db::Media,
+    store::{
+        S3Config, S3Store,
+        contract::{self, bytes},
+        s3::tests::{
+            config,
+            peer::{Call, Fate, S3Peer},
+        },
     },
 };
 

@@ -27,7 +27,7 @@ async fn serve(uploads: Arc<Uploads>) -> SocketAddr {
         let content_type =
             request.headers().get(CONTENT_TYPE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         match uploads.receive(paid_order(), content_type.as_deref(), request.into_body()).await {
-            Ok(media) => (StatusCode::OK, media.muid.to_string()).into_response(),
+            Ok(committed) => (StatusCode::OK, committed.media.muid.to_string()).into_response(),
             Err(error) => (error.to_problem().status(), error.to_problem().to_json()).into_response(),
         }
     };

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::super::*;
 use crate::{
     db::{
-        BeginError, Content, DbError, DiscardedCopy, FinishedVariant, KeyUse, Listing, MediaChange, Page, RetryError,
-        RetryId, SqliteDatabase, TokenUse, Usage, Variant,
+        BeginError, Content, DbError, DiscardedCopy, FinishedVariant, KeyUse, Listing, Media, MediaChange, Page,
+        RetryError, RetryId, SqliteDatabase, TokenUse, Usage, Variant,
     },
     store::{BlobStream, BlobWriter, LocalStore, StoreError, StoreKind},
 };
@@ -138,7 +138,7 @@ impl Database for Troubled {
         upload: &FinishedUpload,
         store: &dyn BlobStore,
         now: OffsetDateTime,
-    ) -> Result<Media, CommitError> {
+    ) -> Result<Committed, CommitError> {
         self.commits.acquire().await.unwrap().forget();
         let committed = self.inner.commit_upload(upload, store, now).await;
         if self.loses_answers { Err(DbError::Row("the connection was lost").into()) } else { committed }

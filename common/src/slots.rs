@@ -8,12 +8,18 @@ use std::{
 };
 
 /// Counts what is under way for each key. As large as what is under way, whoever asks.
-pub(crate) struct Slots<K>(Arc<Mutex<HashMap<K, u32>>>);
+pub struct Slots<K>(Arc<Mutex<HashMap<K, u32>>>);
 
 /// One of what is under way, until it is dropped.
-pub(crate) struct Slot<K: Hash + Eq> {
+pub struct Slot<K: Hash + Eq> {
     slots: Arc<Mutex<HashMap<K, u32>>>,
     key: K,
+}
+
+impl<K> fmt::Debug for Slots<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Slots")
+    }
 }
 
 impl<K> Default for Slots<K> {
@@ -24,7 +30,7 @@ impl<K> Default for Slots<K> {
 
 impl<K: Hash + Eq + Copy> Slots<K> {
     /// One more for `key`, unless it has `max` already.
-    pub(crate) fn take(&self, key: K, max: u32) -> Option<Slot<K>> {
+    pub fn take(&self, key: K, max: u32) -> Option<Slot<K>> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = slots.get(&key).copied().unwrap_or_default();
         if taken >= max {
@@ -35,7 +41,7 @@ impl<K: Hash + Eq + Copy> Slots<K> {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 }
