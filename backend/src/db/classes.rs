@@ -3,7 +3,7 @@
 
 use super::Cursor;
 
-/// In which of a media's texts all that is asked for must be. The later hold the earlier.
+/// In which of a media's texts all that is asked for must be. The later hold the earlier, unless some words must not be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(super) enum Within {
     Name,
@@ -51,17 +51,18 @@ pub(super) fn has_begins(after: &Cursor) -> bool {
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     pub(super) class: Class,
-    /// The classes before it, without those that another of them holds.
+    /// The classes before it, without those that another of them surely holds.
     pub(super) above: Vec<Class>,
     /// The row behind which it goes on.
     pub(super) after: Option<&'a Cursor>,
 }
 
-/// What is to be shown behind `after`, in that order.
-pub(super) fn steps(begins: bool, after: Option<&Cursor>) -> impl Iterator<Item = Step<'_>> {
+/// What is to be shown behind `after`, in that order. Where a search `excludes` words, no class surely holds another one: what
+/// is not in the name may be in the description.
+pub(super) fn steps(begins: bool, excludes: bool, after: Option<&Cursor>) -> impl Iterator<Item = Step<'_>> {
     let all = classes(begins);
     let step = move |(n, &class): (usize, &Class)| {
-        let is_held = |one: &Class| all[..n].iter().any(|other| other != one && other.holds(one));
+        let is_held = |one: &Class| !excludes && all[..n].iter().any(|other| other != one && other.holds(one));
         let above = all[..n].iter().filter(|one| !is_held(one)).copied().collect();
         Step { class, above, after: after.filter(|after| after.rank == class.rank) }
     };
@@ -70,7 +71,7 @@ pub(super) fn steps(begins: bool, after: Option<&Cursor>) -> impl Iterator<Item 
 }
 
 impl Class {
-    /// Whether all that matches for `other` matches for it.
+    /// Whether all that matches for `other` matches for it, where no words must not be there.
     fn holds(&self, other: &Self) -> bool {
         other.within <= self.within && other.begins <= self.begins
     }
@@ -82,10 +83,13 @@ mod tests {
 
     #[test]
     fn of_the_classes_before_one_only_the_widest_are_named() {
-        let above = |begins| -> Vec<Vec<u8>> {
-            steps(begins, None).map(|step| step.above.iter().map(|class| class.rank as u8).collect()).collect()
+        let above = |begins, excludes| -> Vec<Vec<u8>> {
+            steps(begins, excludes, None)
+                .map(|step| step.above.iter().map(|class| class.rank as u8).collect())
+                .collect()
         };
-        assert_eq!(above(true), [vec![], vec![6], vec![5], vec![5, 4], vec![3], vec![3, 2]]);
-        assert_eq!(above(false), [vec![], vec![9], vec![8]]);
+        assert_eq!(above(true, false), [vec![], vec![6], vec![5], vec![5, 4], vec![3], vec![3, 2]]);
+        assert_eq!(above(false, false), [vec![], vec![9], vec![8]]);
+        assert_eq!(above(false, true), [vec![], vec![9], vec![9, 8]]);
     }
 }

@@ -317,6 +317,8 @@ pub struct TokenUse {
     pub counters: Vec<CounterUse>,
     /// What this very credential stored, newest first, at most 100.
     pub stored: Vec<StoredUpload>,
+    /// Whether an upload of this very credential is under way.
+    pub is_storing: bool,
 }
 
 /// The state of one counter.

@@ -53,6 +53,13 @@ pub(super) const STORED_WITH: &str = "\
 SELECT * FROM paid_upload WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NOT NULL
 ORDER BY stored_at DESC, content_id DESC LIMIT 100";
 
+/// Parameters: payment hash, credential hash, now.
+pub(super) const IS_STORING: &str = "\
+SELECT EXISTS (
+  SELECT 1 FROM paid_upload JOIN content ON content.id = content_id
+  WHERE payment_hash = $1 AND credential_hash = $2 AND stored_at IS NULL AND lease_until > $3
+)";
+
 /// Parameters: payment hash, credential hash, declared length, by how much it may differ. Counts what is stored, and what of
 /// it is of this length.
 pub(super) const ALIKE: &str = "\

@@ -113,17 +113,12 @@ async fn receive_again(
     content_type: Option<&str>,
     body: Body,
 ) -> Result<Committed, ApiError> {
-    match app.uploads.receive_again(order, paid.clone(), content_type, body).await {
-        Err(UploadError::UsedUp) => {
-            // Perhaps the very one that is sent again: who pays now pays for nothing.
-            let counters = app.db.token_use(&paid, OffsetDateTime::now_utc()).await?.counters;
-            let is_under_way = counters.iter().any(|counter| !counter.has_room() && !counter.is_used_up());
-            Err(if is_under_way {
-                UploadError::UploadInProgress.into()
-            } else {
-                ApiError::Blocked(Lapsed::Expired.into())
-            })
-        }
+    // Perhaps the very one that is sent again: who paid now would pay for nothing. Asked before what is stored, for it may be
+    // meanwhile; and none begins any more.
+    let is_storing = app.db.token_use(&paid, OffsetDateTime::now_utc()).await?.is_storing;
+    match app.uploads.receive_again(order, paid, content_type, body).await {
+        Err(UploadError::UsedUp) if is_storing => Err(UploadError::UploadInProgress.into()),
+        Err(UploadError::UsedUp) => Err(ApiError::Blocked(Lapsed::Expired.into())),
         answer => Ok(answer?),
     }
 }
@@ -165,7 +160,7 @@ fn paid_use(token: &Token) -> PaidUse {
 
 impl TokenStatus {
     fn new(token: &Token, token_use: TokenUse, now: OffsetDateTime) -> Self {
-        let TokenUse { counters, stored } = token_use;
+        let TokenUse { counters, stored, .. } = token_use;
         let blocked = match token.permit(unix_seconds(now)) {
             Err(lapsed) => Some(lapsed.into()),
             Ok(_) if counters.iter().any(|counter| counter.is_used_up()) => Some(Lapsed::UsedUp.into()),

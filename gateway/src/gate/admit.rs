@@ -30,6 +30,9 @@ use crate::{
 /// The machine code of who asks for more invoices than it may.
 const TOO_MANY_INVOICES: &str = "too_many_invoices";
 
+/// The machine code of a token whose payment is not proven.
+const NOT_SETTLED: &str = "not_settled";
+
 impl Gate {
     /// What becomes of the request: forwarded, or an answer of our own.
     pub(super) async fn admit(
@@ -75,24 +78,31 @@ impl Gate {
                 if forward.permit.is_some() {
                     self.metrics.check(began.elapsed());
                 }
-                self.confirm(&forward, now)
-                    .await
-                    .map_err(|answer| if is_grpc { refused_grpc(answer) } else { answer })?;
-                self.check_shown(&forward, asked.headers).await?;
-                if is_upload {
-                    let begun = self.begin_upload(&forward, &asked, client, visit);
-                    begun.map_err(|limited| self.limited(limited, is_grpc))?;
-                }
-                let refused = match self.hold(&forward, &asked, has_body, visit).await {
-                    Ok(()) => return Ok(forward),
-                    Err(NoUse::UsedUp) => None,
-                    Err(NoUse::InUse) => Some(uses::in_use()),
-                    Err(NoUse::Ledger(error)) => Some(uses::not_counted(&error, RETRY_AFTER)),
+                let refused = |answer| if is_grpc { refused_grpc(answer) } else { answer };
+                let lapsed = 'taken: {
+                    match self.confirm(&forward, now).await {
+                        // Its time is over: another one helps.
+                        Err(answer) if forward.is_only_compared && answer.code() == Some(NOT_SETTLED) => {
+                            break 'taken Lapsed::Expired;
+                        }
+                        confirmed => confirmed.map_err(refused)?,
+                    }
+                    self.check_shown(&forward, asked.headers).await?;
+                    if is_upload {
+                        match self.begin_upload(&forward, &asked, client, visit) {
+                            Err(Limited::NotStored { .. }) if forward.is_only_compared => break 'taken Lapsed::Expired,
+                            begun => begun.map_err(|limited| self.limited(limited, is_grpc))?,
+                        }
+                    }
+                    let answer = match self.hold(&forward, &asked, has_body, visit).await {
+                        Ok(()) => return Ok(forward),
+                        Err(NoUse::UsedUp) => break 'taken Lapsed::UsedUp,
+                        Err(NoUse::InUse) => uses::in_use(),
+                        Err(NoUse::Ledger(error)) => uses::not_counted(&error, RETRY_AFTER),
+                    };
+                    return Err(refused(answer));
                 };
-                if let Some(answer) = refused {
-                    return Err(if is_grpc { refused_grpc(answer) } else { answer });
-                }
-                self.paywall.sell(forward.service, Reason::Lapsed(Lapsed::UsedUp), &asked)
+                self.paywall.sell(forward.service, Reason::Lapsed(lapsed), &asked)
             }
             decision => decision,
         };
@@ -208,7 +218,9 @@ impl Gate {
         let service = &self.paywall.offer(forward.service).terms.name;
         self.settlement.confirm(permit, service).await.map_err(unproven)?;
         self.paywall.settled(permit.token().payment_hash());
-        self.books.used(permit, service, now);
+        if !forward.is_only_compared {
+            self.books.used(permit, service, now);
+        }
         Ok(())
     }
 
@@ -217,7 +229,9 @@ impl Gate {
         let unavailable = |code, detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail);
         let answer = match self.paywall.challenge(demand, network, unix_now()).await {
             Ok(Challenged::Answer(answer)) => {
-                self.metrics.challenge(&self.paywall.offer(demand.service).terms.name, demand.reason);
+                if answer.status() == StatusCode::PAYMENT_REQUIRED {
+                    self.metrics.challenge(&self.paywall.offer(demand.service).terms.name, demand.reason);
+                }
                 let answer = if is_grpc { answer.for_grpc(GRPC_INTERNAL, "payment required") } else { answer };
                 return Challenged::Answer(answer);
             }
@@ -247,7 +261,7 @@ impl Gate {
 fn unproven(unproven: Unproven) -> Answer {
     match unproven {
         // Another payment would not mend it: no invoice.
-        Unproven::NotSettled => Problem::new(StatusCode::UNAUTHORIZED, "not_settled")
+        Unproven::NotSettled => Problem::new(StatusCode::UNAUTHORIZED, NOT_SETTLED)
             .detail("The node has not received the payment of this token. If it is under way, come again.")
             .into(),
         Unproven::Unknown(cause) => {

@@ -336,6 +336,9 @@ pub(crate) async fn names_a_content_once_by_its_best_row(db: &dyn Database) {
     assert_eq!(numbers(&found.media), [1, 2]);
     assert_eq!(found.media[0].owner, owner(3));
     assert_eq!(found.next, None);
+    // Also where one choice is met by its name and another one by its tags.
+    put(&server, 3, "apple", "berry", &["cherry"]).await;
+    assert_eq!(find(db, "apple -berry or cherry").await, [3]);
 }
 
 pub(crate) async fn a_search_has_pages(db: &dyn Database) {

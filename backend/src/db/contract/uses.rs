@@ -34,6 +34,7 @@ pub(crate) async fn a_use_is_held_and_then_spent(db: &dyn Database) {
     let stored = |n, secs| StoredUpload { muid: muid(n), size: SIZE, stored_at: at(secs) };
     let token_use = db.token_use(&token, at(6)).await.unwrap();
     assert_eq!(token_use.stored, [stored(2, 6), stored(1, 5)]);
+    assert!(!token_use.is_storing);
     assert_eq!(token_use.counters[0].max_uses, 2);
     assert!(token_use.counters[0].is_used_up() && !token_use.counters[0].has_room());
     // Refused begins left nothing behind.
@@ -127,6 +128,13 @@ pub(crate) async fn a_token_without_counters_is_not_limited(db: &dyn Database) {
     assert_eq!(token_use.counters, []);
     let newest: Vec<_> = token_use.stored.iter().map(|upload| upload.muid).collect();
     assert_eq!(newest, (20..120).rev().map(muid).collect::<Vec<_>>());
+    // What is under way shows all the same, as long as it holds its lease.
+    let is_storing = async |paid: &PaidUse, secs| db.token_use(paid, at(secs)).await.unwrap().is_storing;
+    assert!(!is_storing(&token, 200).await);
+    server.begin(Some(&token), 200).await.unwrap();
+    let another = PaidUse { credential_hash: [9; 32], ..token.clone() };
+    assert!(is_storing(&token, 200).await && !is_storing(&another, 200).await);
+    assert!(!is_storing(&token, 201 + LEASE_SECS).await);
 }
 
 pub(crate) async fn nobody_is_charged_twice_for_one_content(db: &dyn Database) {

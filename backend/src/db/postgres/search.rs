@@ -129,17 +129,20 @@ pub(super) async fn search(
     now: OffsetDateTime,
     legacy_public: bool,
 ) -> Result<Listing, DbError> {
-    let mut found = vec![];
+    let (mut found, mut is_cut) = (vec![], false);
     if !search.is_empty() {
         let asked = Asked::new(search, page, now, legacy_public);
         match asked.search(db, &mut found).await {
             Err(DbError::Sqlx(error)) if is_cancelled(&error) => {
                 tracing::warn!(found = found.len(), "a search took too long: it shows what it had found");
+                is_cut = true;
             }
             done => done?,
         }
     }
-    Ok(Listing::cut(found, page.limit, |media, &rank| Cursor::new(media, rank)))
+    let next = found.last().filter(|_| is_cut).map(|(media, rank)| Cursor::new(media, *rank));
+    let listing = Listing::cut(found, page.limit, |media, &rank| Cursor::new(media, rank));
+    Ok(Listing { next: listing.next.or(next), ..listing })
 }
 
 fn is_cancelled(error: &sqlx::Error) -> bool {
@@ -151,6 +154,7 @@ struct Asked<'a> {
     whole_words: String,
     with_begin: String,
     begins: bool,
+    excludes: bool,
     page: &'a Page,
     now: OffsetDateTime,
     legacy_public: bool,
@@ -163,6 +167,7 @@ impl<'a> Asked<'a> {
             whole_words: search.to_websearch(),
             with_begin: search.to_tsquery(),
             begins: search.has_begin(),
+            excludes: search.excludes(),
             page,
             now,
             legacy_public,
@@ -186,7 +191,7 @@ impl<'a> Asked<'a> {
                 return Ok(());
             }
         }
-        for step in steps(self.begins, after) {
+        for step in steps(self.begins, self.excludes, after) {
             let left = wanted.map(|wanted| wanted - found.len() as i64);
             if left == Some(0) {
                 break;
@@ -294,7 +299,7 @@ pub(super) async fn plan(
         }
         return Ok(plan);
     }
-    for step in steps(asked.begins, None) {
+    for step in steps(asked.begins, asked.excludes, None) {
         for scan in [Scan::Newest, Scan::Words] {
             asked.prepare(db, scan).await?;
             let sql = format!("EXPLAIN (ANALYZE, BUFFERS) {}", class(&step, scan));

@@ -174,7 +174,7 @@ async fn every_query_finds_its_rows_by_an_index() {
         .execute(&mut *connection)
         .await
         .unwrap();
-    let steps = || steps(true, None).chain(steps(false, None));
+    let steps = || steps(true, false, None).chain(steps(false, true, None));
     let searches = steps().flat_map(|step| [Scan::Newest, Scan::Words].map(|scan| search::class(&step, scan)));
     for sql in searches.chain([true, false].map(search::rare)).chain(
         [
@@ -189,6 +189,7 @@ async fn every_query_finds_its_rows_by_an_index() {
             media::OWNS_OF_SIZE,
             statements::COUNT,
             statements::STORED_WITH,
+            statements::IS_STORING,
             uploads::ENDED_OF_PAYMENT,
             uploads::ENDED,
             uploads::DISCARDED,

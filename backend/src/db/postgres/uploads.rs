@@ -18,8 +18,8 @@ use crate::{
         FinishedVariant, NewUpload, PaidUse, Sealing, TokenUse, UseCounter, Variant,
         older::Older,
         statements::{
-            BEGIN, COUNT, DISCARD, DISCARD_PENDING, GIVE_BACK, GIVE_BACK_IF_CHARGED, HOLD, HOLD_COUNTER, KEEP, PENDING,
-            SPEND, STORED_WITH,
+            BEGIN, COUNT, DISCARD, DISCARD_PENDING, GIVE_BACK, GIVE_BACK_IF_CHARGED, HOLD, HOLD_COUNTER, IS_STORING,
+            KEEP, PENDING, SPEND, STORED_WITH,
         },
     },
     store::StoreKind,
@@ -285,9 +285,15 @@ pub(super) async fn token_use(tx: &mut PgConnection, paid: &PaidUse, now: Offset
     let rows = sqlx::query(STORED_WITH)
         .bind(paid.payment_hash.to_string())
         .bind(hex::encode(paid.credential_hash))
-        .fetch_all(tx)
+        .fetch_all(&mut *tx)
         .await?;
-    Ok(TokenUse { counters, stored: rows.iter().map(rows::stored_upload).collect::<Result<_, _>>()? })
+    let is_storing = sqlx::query_scalar(IS_STORING)
+        .bind(paid.payment_hash.to_string())
+        .bind(hex::encode(paid.credential_hash))
+        .bind(now)
+        .fetch_one(tx)
+        .await?;
+    Ok(TokenUse { counters, stored: rows.iter().map(rows::stored_upload).collect::<Result<_, _>>()?, is_storing })
 }
 
 /// The state of each of a token's counters, in their order.

@@ -49,7 +49,7 @@ pub(super) async fn search(
         let after = page.after.as_ref();
         let begins = looks_for_begins(db, search, after).await?;
         let spelled = Spelled::new(search);
-        for step in steps(begins, after) {
+        for step in steps(begins, spelled.excludes, after) {
             let left = rows::one_more(page.limit) - found.len() as i64;
             for row in ask(SEARCH, &spelled, &step, now, left).fetch_all(&mut *db).await? {
                 found.push((rows::media(&row)?, (step.class.rank, row.try_get("id")?)));
@@ -118,7 +118,7 @@ pub(super) async fn plan(
     let begins = looks_for_begins(db, search, None).await?;
     let spelled = Spelled::new(search);
     let mut plan = vec![];
-    for step in steps(begins, None) {
+    for step in steps(begins, spelled.excludes, None) {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {SEARCH}"));
         plan.push(format!("class {}", step.class.rank));
         for row in ask(explain, &spelled, &step, now, 13).fetch_all(&mut *db).await? {
