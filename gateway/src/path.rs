@@ -52,9 +52,10 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathError> {
 
 /// The normalised path as servers read it that take parameters (`;…`, RFC 3986, 3.3) off its segments; none: it has none.
 pub fn without_parameters(path: &str) -> Option<String> {
+    before_parameter(path)?;
     let segments: Vec<_> = path.split('/').collect();
     let bare: Vec<_> = segments.iter().map(|segment| before_parameter(segment).unwrap_or(segment)).collect();
-    (bare != segments).then(|| resolve(&bare.join("/")))
+    Some(resolve(&bare.join("/")))
 }
 
 /// What of a segment is before its first parameter; none: it has none.
