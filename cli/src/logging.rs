@@ -1,14 +1,18 @@
 //! What the program says of itself while it runs, on standard error.
 
+mod lines;
+
 use std::{
     fmt,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Stderr},
     str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use self::lines::Lines;
 
 /// The least severe that is logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -89,10 +93,22 @@ fn filter(level: LogLevel) -> Targets {
         .with_target("sluice", level)
 }
 
-/// Sends all logging of the process to standard error, line by line and unbuffered: a line is out before what it speaks
-/// of goes on, so a crash loses none. To be called once; a second call changes nothing.
-pub fn init(level: LogLevel, format: LogFormat) {
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+/// Writes what is kept back of the log when it is dropped.
+#[must_use = "the last lines are written when it is dropped"]
+pub struct LogGuard(Lines<Stderr>);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
+
+/// Sends all logging of the process to standard error. Warnings and errors are out before what they speak of goes on; lines of
+/// requests may be lost with a process that is killed, but only those of its last tenth of a second. To be called once; a
+/// second call changes nothing.
+pub fn init(level: LogLevel, format: LogFormat) -> io::Result<LogGuard> {
+    let to = Lines::start(io::stderr())?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(to.clone());
     let registry = tracing_subscriber::registry().with(filter(level));
     // Fails only where a logger is set already, as in tests.
     let _ = match format {
@@ -100,6 +116,7 @@ pub fn init(level: LogLevel, format: LogFormat) {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     tracing::trace!(?format, "every step is logged");
+    Ok(LogGuard(to))
 }
 
 #[cfg(test)]

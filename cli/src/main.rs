@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn serve(args: ConfigArgs, log_level: Option<LogLevel>, begin: Begin) -> anyhow::Result<()> {
     let parts = args.parts;
     let settings = load(args.clone(), log_level)?;
-    logging::init(settings.log.level, settings.log.format);
+    let _log = logging::init(settings.log.level, settings.log.format)?;
     let runtime = Runtime::new()?;
     let done = runtime.block_on(server::run(settings, parts, begin, &|| load(args.clone(), log_level)));
     // Who was told to hurry does not wait for tasks either.
@@ -71,12 +71,12 @@ fn serve(args: ConfigArgs, log_level: Option<LogLevel>, begin: Begin) -> anyhow:
 
 fn check(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
     let settings = load(args, log_level)?;
-    logging::init(LogLevel::Warn, LogFormat::Text);
+    let _log = logging::init(LogLevel::Warn, LogFormat::Text)?;
     Ok(check_config::run(&settings, &mut io::stdout().lock())?)
 }
 
 fn run_keys(command: KeysCommand, log_level: Option<LogLevel>) -> anyhow::Result<()> {
-    logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text);
+    let _log = logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text)?;
     let (files, forgotten) = match command {
         KeysCommand::Rotate(mut args) => {
             let files = std::mem::take(&mut args.files);
@@ -97,7 +97,7 @@ fn run_keys(command: KeysCommand, log_level: Option<LogLevel>) -> anyhow::Result
 }
 
 fn run_admin(mut args: AdminArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
-    logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text);
+    let _log = logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text)?;
     let GatewayArgs { config, data, .. } = args.gateway.clone();
     let settings = match config {
         Some(_) => load(FileArgs { config, data }.into_config(Parts::Gateway), log_level)?,
@@ -110,19 +110,19 @@ fn run_admin(mut args: AdminArgs, log_level: Option<LogLevel>) -> anyhow::Result
 
 fn doctor(args: ConfigArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
     let settings = load(args, log_level)?;
-    logging::init(LogLevel::Warn, LogFormat::Text);
+    let _log = logging::init(LogLevel::Warn, LogFormat::Text)?;
     Ok(Runtime::new()?.block_on(doctor::run(&settings, &mut io::stdout().lock()))?)
 }
 
 fn payments(args: PaymentsArgs, log_level: Option<LogLevel>) -> anyhow::Result<()> {
     let settings = load(args.files.into_config(Parts::Gateway), log_level)?;
-    logging::init(LogLevel::Warn, LogFormat::Text);
+    let _log = logging::init(LogLevel::Warn, LogFormat::Text)?;
     let mut out = BufWriter::new(io::stdout());
     Ok(Runtime::new()?.block_on(payments::run(&settings, &args.selection, &mut out))?)
 }
 
 fn run_client(command: ClientCommand, log_level: Option<LogLevel>) -> anyhow::Result<()> {
-    logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text);
+    let _log = logging::init(log_level.unwrap_or(LogLevel::Warn), LogFormat::Text)?;
     Ok(Runtime::new()?.block_on(client::run(command))?)
 }
 
