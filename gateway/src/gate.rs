@@ -2,6 +2,7 @@
 //! method of the same name. `gateway/examples/plugin.rs` is such a proxy.
 
 mod admit;
+mod behind;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -10,24 +11,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{StatusCode, header::HOST};
+use http::header::HOST;
 use pingora::{
     Error,
     ErrorSource::{Downstream, Upstream},
-    ErrorType::{ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout},
+    ErrorType::HTTPStatus,
     Result,
     http::{RequestHeader, ResponseHeader},
     proxy::{FailToProxy, Session},
 };
 use sluice_common::{
     clock::unix_now,
-    l402::{LAPSED_HEADER, Lapsed, PaymentHash, STORED_BEFORE_HEADER, TOO_SMALL},
+    l402::{PaymentHash, STORED_BEFORE_HEADER},
     limits::{BYTES_PER_MB, drain_bytes},
     permit::{PERMIT_HEADER, PermittedRequest},
-    problem::Problem,
     revocation::RevocationWatch,
 };
 
+use self::behind::{broken_off, failure};
 use crate::{
     answer::Answer,
     config::{ConfigError, Offer, PaywallConfig, check_offers},
@@ -37,13 +38,11 @@ use crate::{
     ledger::{BookKeeper, Books, Bought, LedgerChanges, LedgerDb, SettlementCheck, Sold},
     lightning::LightningNode,
     limits::{Client, FreeUpload, Limited, Limits, LimitsConfig, Pace, TokenUpload},
-    metrics::{Limit, Metrics, Outcome, Rehearsed},
-    paywall::{
-        Asked, Challenged, Decision, Demand, Forward, Paywall, PriceError, Reason, ServiceId, too_large_problem,
-    },
+    metrics::{Limit, Metrics, Outcome},
+    paywall::{Asked, Demand, Forward, Paywall, PriceError, ServiceId},
     record::Record,
     request::{is_grpc, strip, strip_response},
-    uses::{BrokenOff, HeldUse},
+    uses::HeldUse,
 };
 
 /// When a client should come again after what is away.
@@ -400,43 +399,6 @@ impl Gate {
         let over_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         self.limits.proxies.client(peer, &session.req_header().headers, over_tls)
     }
-
-    /// What a client is answered in the place of what the server behind says.
-    async fn instead(&self, session: &Session, response: &ResponseHeader, visit: &mut Visit) -> Option<Answer> {
-        let forward = visit.forward.as_ref().filter(|forward| forward.permit.is_some())?;
-        let asked = asked(session.req_header());
-        // Only who is shown the token has something to say of it.
-        let knows_token = self.paywall.offer(forward.service).forward_credential;
-        let said = response.headers.get(LAPSED_HEADER).filter(|_| knows_token).and_then(|value| value.to_str().ok());
-        let lapsed = said.filter(|_| response.status == StatusCode::PAYMENT_REQUIRED).and_then(Lapsed::from_code);
-        visit.record.lapsed = lapsed;
-        if self.paywall.offer(forward.service).dry_run {
-            // What the server behind refuses stays refused, but nobody is asked for money.
-            lapsed
-                .iter()
-                .for_each(|lapsed| self.note(forward.service, Rehearsed::Challenge, Some(lapsed.code()), None));
-            return None;
-        }
-        let decision = match lapsed.map(Reason::Lapsed) {
-            Some(reason) if !forward.is_sold => return Some(reason.unsold_problem().into()),
-            Some(reason) => self.paywall.sell(forward.service, reason, &asked),
-            // It has measured the file by the token.
-            None if response.status == StatusCode::PAYLOAD_TOO_LARGE && said == Some(TOO_SMALL) => {
-                self.paywall.sell_larger(forward, &asked)?
-            }
-            None => return None,
-        };
-        match decision {
-            Decision::Refuse(problem) => Some(problem.into()),
-            Decision::Forward(_) | Decision::CostsNothing(_) => None,
-            Decision::Challenge(demand) => {
-                match self.challenge(&demand, session, visit.client.as_ref()?.network()).await {
-                    Challenged::Answer(answer) => Some(answer),
-                    Challenged::Free(_) => None,
-                }
-            }
-        }
-    }
 }
 
 /// What is sold, as far as a settlement shows it.
@@ -452,51 +414,6 @@ fn sold(config: &PaywallConfig) -> Sold {
 fn drained_bytes(offers: &[Offer]) -> u64 {
     let largest_mb = offers.iter().map(|offer| offer.terms.max_upload_mb).max().unwrap_or_default();
     drain_bytes(largest_mb.saturating_mul(BYTES_PER_MB))
-}
-
-/// What a failed request is answered with; none where nobody is left to answer.
-fn failure(error: &Error, visit: &Visit, read_timeout: Option<Duration>) -> Option<Answer> {
-    let problem = match (error.esource(), error.etype()) {
-        (_, HTTPStatus(413)) => {
-            let limit_bytes = visit.forward.as_ref().and_then(|forward| forward.max_upload_bytes);
-            too_large_problem(limit_bytes.unwrap_or_default(), visit.body_bytes)
-        }
-        (_, HTTPStatus(429)) if let Some(limited) = visit.limited => return Some(limited.answer(false)),
-        (_, HTTPStatus(408)) => {
-            let problem =
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout").detail("The body came too slowly.");
-            return Some(Answer::from(problem).and_close());
-        }
-        (Downstream, ReadTimedout) => {
-            let secs = read_timeout.unwrap_or_default().as_secs();
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout")
-                .detail(format!("No byte of the body came for {secs} s."))
-        }
-        (Downstream, WriteError | ReadError | WriteTimedout | ConnectionClosed) => return None,
-        (Downstream, _) => Problem::new(StatusCode::BAD_REQUEST, "malformed_request")
-            .detail("The request, or its body's framing, is not HTTP."),
-        (Upstream, _) => {
-            let problem = Problem::new(StatusCode::BAD_GATEWAY, "upstream_unavailable")
-                .detail(if visit.held.is_some() {
-                    // Three times in a row; who asks in vain for longer should know.
-                    "The server behind cannot be reached, or broke off. A token that is paid stays good, but not for asking again and again."
-                } else {
-                    "The server behind cannot be reached, or broke off. A token that is paid stays good."
-                });
-            return Some(Answer::from(problem).retry_after(RETRY_AFTER));
-        }
-        _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").detail("Something went wrong here."),
-    };
-    Some(problem.into())
-}
-
-/// Who ended a request that failed.
-fn broken_off(error: &Error) -> BrokenOff {
-    match (error.esource(), error.etype()) {
-        (_, HTTPStatus(413 | 429)) => BrokenOff::Refused,
-        (_, HTTPStatus(408)) | (Downstream, _) => BrokenOff::ByClient,
-        _ => BrokenOff::ByServer,
-    }
 }
 
 /// Whether the client has been given an answer: after `100 Continue` it still waits for one.

@@ -11,6 +11,7 @@ mod legacy;
 mod lists;
 mod login;
 mod logs;
+mod lost_answer;
 mod media;
 mod media_tokens;
 mod openapi;
