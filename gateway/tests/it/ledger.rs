@@ -132,6 +132,10 @@ async fn with_the_nodes_word_for_proof_a_preimage_alone_buys_nothing() {
         if proof == SettlementProof::Node {
             assert_eq!(reply.json()["code"], "not_settled");
             assert!(reply.all("www-authenticate").is_empty(), "nobody is asked to pay for it twice");
+            // Of one whose time is over, too, nobody waits for a proof: another one helps.
+            let macaroon = unsettled().macaroon().attenuate(&["media_valid_until=1".to_owned()]).unwrap();
+            let reply = upload(&world, &Credential::new(macaroon, unsettled().preimage().clone())).await;
+            assert_eq!((reply.status, reply.all("www-authenticate").len()), (402, 2), "{}", reply.text());
             assert_eq!(payments(&*world.ledger).await, []);
         }
         assert_eq!(upload(&world, &world.buy().await).await.status, 200);
