@@ -29,6 +29,7 @@ use crate::{
     gate::{Gate, RETRY_AFTER, Visit},
     limits::Client,
     metrics::Outcome,
+    record::REQUEST_LINES,
     redirect::to_https,
     request::loggable,
     trace::Trace,
@@ -251,6 +252,7 @@ impl ProxyHttp for Proxy {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let (request, record, trace) = (session.req_header(), context.visit.record(), context.trace.as_ref());
         tracing::info!(
+            target: REQUEST_LINES,
             method = %request.method,
             path = loggable(request.uri.path()),
             http = ?request.version,

@@ -8,6 +8,9 @@ use crate::{
     metrics::{Metrics, Outcome, UploadEnd},
 };
 
+/// The target of the log's lines of requests, one for each.
+pub const REQUEST_LINES: &str = "sluice_gateway::proxy";
+
 /// The machine code of what is larger than may come.
 pub(crate) const TOO_LARGE: &str = "too_large";
 

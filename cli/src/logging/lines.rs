@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use sluice_gateway::record::REQUEST_LINES;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -16,8 +17,8 @@ const KEPT_FOR: Duration = Duration::from_millis(100);
 /// How many bytes are.
 const MAX_KEPT: usize = 64 * 1024;
 
-/// Where lines go. A line at `info` or below is kept back for a tenth of a second at most, for others to come; one that says
-/// that something is wrong is out at once, behind all that came before it.
+/// Where lines go. A line of a request is kept back for a tenth of a second at most, for others to come; any other is out at
+/// once, behind all that came before it.
 pub struct Lines<W>(Arc<Shared<W>>);
 
 struct Shared<W> {
@@ -106,7 +107,7 @@ impl<'a, W: Write + Send + 'static> MakeWriter<'a> for Lines<W> {
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line<'a, W> {
-        Line { to: self, at_once: *meta.level() <= Level::WARN }
+        Line { to: self, at_once: meta.target() != REQUEST_LINES || *meta.level() <= Level::WARN }
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_out_before_its_speaker_goes_on_and_behind_what_came_before() {
+    fn what_is_no_request_is_out_before_its_speaker_goes_on_and_behind_what_came_before() {
         let (lines, written) = lines();
         say(&lines, "request\n", false);
         say(&lines, "disk full\n", true);
