@@ -45,9 +45,12 @@ impl Record {
         self.outcome = Some(if is_challenge { Outcome::Challenged } else { Outcome::Refused });
     }
 
-    /// It failed after it was forwarded, perhaps because its client left.
+    /// It failed after it was forwarded, perhaps because its client left. One that was refused by then, while its body still
+    /// came, was answered.
     pub(crate) fn failed(&mut self, is_cut_off: bool) {
-        self.outcome = Some(Outcome::Failed);
+        if !(400..500).contains(&self.status_behind) {
+            self.outcome = Some(Outcome::Failed);
+        }
         self.is_cut_off = is_cut_off;
     }
 
@@ -111,6 +114,17 @@ fn reason(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_refused_has_not_failed_when_the_rest_of_the_body_does_not_come() {
+        for (status_behind, outcome) in
+            [(0, Outcome::Failed), (200, Outcome::Failed), (503, Outcome::Failed), (401, Outcome::Paid)]
+        {
+            let mut record = Record { status_behind, outcome: Some(Outcome::Paid), ..Record::default() };
+            record.failed(true);
+            assert_eq!(record.outcome, Some(outcome), "{status_behind}");
+        }
+    }
 
     #[test]
     fn an_upload_ends_as_the_server_behind_says_and_else_as_the_connection_does() {
