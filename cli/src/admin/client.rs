@@ -47,11 +47,15 @@ pub enum AdminError {
     /// The address.
     #[error("--admin (SLUICE_ADMIN): not a URL as http://127.0.0.1:8082")]
     Address,
-    /// No token.
+    /// The file of the token cannot be read.
+    #[error("{0}")]
+    Token(KeyError),
+    /// There is none. A new one would be of no use: the gateway has its own.
     #[error(
-        "the admin token, which the gateway makes when it first starts: {0}; say --data, --token-file or SLUICE_ADMIN_TOKEN"
+        "there is no admin token {}, where the gateway that runs would have put it: say --data, --token-file or \
+         SLUICE_ADMIN_TOKEN", .0.display()
     )]
-    Token(#[from] KeyError),
+    NoToken(PathBuf),
     /// Not a header.
     #[error("SLUICE_ADMIN_TOKEN: not visible ASCII")]
     TokenText,
@@ -84,11 +88,20 @@ pub enum AdminError {
     Io(#[from] io::Error),
 }
 
+impl From<KeyError> for AdminError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Missing { path, .. } => Self::NoToken(path),
+            error => Self::Token(error),
+        }
+    }
+}
+
 impl AdminError {
     /// What the command ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Address | Self::Token(_) | Self::TokenText | Self::Sums => 2,
+            Self::Address | Self::Token(_) | Self::NoToken(_) | Self::TokenText | Self::Sums => 2,
             Self::Unreachable { .. } | Self::NotUnderstood => 3,
             Self::Refused { status, .. } if status.is_server_error() => 3,
             Self::Refused { .. } | Self::Io(_) => 1,

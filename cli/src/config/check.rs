@@ -88,7 +88,7 @@ pub enum Invalid {
     #[error("service `{0}`: freebies: say either requests or mb")]
     Freebies(String),
     /// Neither of two ways to say what costs, or both.
-    #[error("service `{0}`: say either protect or free, and not both")]
+    #[error("service `{0}`: say what costs (protect) or what does not (free), one of the two")]
     ProtectOrFree(String),
     /// Not a method.
     #[error("service `{service}`: `{method}` is no method")]

@@ -161,8 +161,11 @@ fn headers_come_from_the_environment_and_from_files_and_are_never_shown() {
 #[test]
 fn says_whose_setting_is_wrong() {
     for (more, error) in [
-        ("price_sat = 1", "service `a`: say either protect or free, and not both"),
-        ("price_sat = 1\nprotect = [\"/a\"]\nfree = []", "service `a`: say either protect or free, and not both"),
+        ("price_sat = 1", "service `a`: say what costs (protect) or what does not (free), one of the two"),
+        (
+            "price_sat = 1\nprotect = [\"/a\"]\nfree = []",
+            "service `a`: say what costs (protect) or what does not (free), one of the two",
+        ),
         ("price_sat = 1\nprotect = []", "service `a`: protect is empty"),
         ("price_sat = 1\nfree = [\"a\"]", "service `a`: `a` is not METHOD /path"),
         ("price_sat = 1\nfree = []\nauth_only = [\"HEAD /a\"]", "service `a`: `HEAD /a` is not METHOD /path"),
