@@ -1,7 +1,7 @@
 //! Dry run: a service is shadowed. What it would do with each request is decided, logged and counted, and the request goes
 //! on all the same.
 
-use sluice_common::{l402::Lapsed, problem::Problem};
+use sluice_common::l402::Lapsed;
 
 use crate::{
     answer::Answer,
@@ -24,9 +24,11 @@ impl Gate {
                     self.note(service, Rehearsed::Forward, None, None);
                     return Ok(forward);
                 }
-                Err(answer) => (Rehearsed::Refuse, Answer::code(&answer), None),
+                Err(not_taken) => (Rehearsed::Refuse, not_taken.answer().code(), None),
             },
-            Decision::Refuse(problem) => (Rehearsed::Refuse, Some(Problem::code(&problem)), None),
+            Decision::Refuse(problem) | Decision::RefuseSize { problem, .. } => {
+                (Rehearsed::Refuse, Some(problem.code()), None)
+            }
             Decision::CostsNothing(answer) => return Err(answer),
             Decision::Challenge(demand) if demand.is_question => {
                 self.note(service, Rehearsed::Challenge, Some(demand.reason.code()), demand.price_sat);

@@ -22,7 +22,6 @@ use crate::{
     ledger::{NoUse, Unproven},
     limits::{Asker, Client, ClientNetwork, FreeUpload, GRPC_RESOURCE_EXHAUSTED, Limited, TokenUpload},
     paywall::{Asked, ChallengeError, Challenged, Decision, Demand, Forward, Reason, ServiceId},
-    record::TOO_LARGE,
     request::{is_grpc, normalise_target},
     uses::{self, HeldUse},
 };
@@ -30,8 +29,19 @@ use crate::{
 /// The machine code of who asks for more invoices than it may.
 const TOO_MANY_INVOICES: &str = "too_many_invoices";
 
-/// The machine code of a token whose payment is not proven.
-const NOT_SETTLED: &str = "not_settled";
+/// Why a genuine token is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// It is revoked.
+    #[error("it is revoked")]
+    Revoked,
+    /// Whether it is revoked is not known.
+    #[error(transparent)]
+    NotKnown(#[from] NotKnown),
+    /// Its payment is not proven.
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
+}
 
 impl Gate {
     /// What becomes of the request: forwarded, or an answer of our own.
@@ -55,7 +65,7 @@ impl Gate {
         let is_upload = service.is_some_and(|service| is_upload(self.offer(service), has_body, is_grpc));
         visit.record.is_upload = is_upload;
         let decision = self.paywall.decide(service, &asked, now);
-        visit.shown = service.and_then(|service| Some((shown_payment(&decision, asked.headers)?, service)));
+        visit.shown = service.and_then(|service| Some((shown_payment(&decision)?, service)));
         self.check_rate(service, &asked, &decision, client).map_err(|limited| self.limited(limited, is_grpc))?;
         let decision = match decision {
             Decision::Challenge(demand) if self.is_freebie(&demand, &asked, client, has_body) => {
@@ -82,10 +92,10 @@ impl Gate {
                 let lapsed = 'taken: {
                     match self.confirm(&forward, now).await {
                         // Its time is over: another one helps.
-                        Err(answer) if forward.is_only_compared && answer.code() == Some(NOT_SETTLED) => {
+                        Err(NotTaken::Unproven(Unproven::NotSettled)) if forward.is_only_compared => {
                             break 'taken Lapsed::Expired;
                         }
-                        confirmed => confirmed.map_err(refused)?,
+                        confirmed => confirmed.map_err(|not_taken| refused(not_taken.answer()))?,
                     }
                     self.check_shown(&forward, asked.headers).await?;
                     if is_upload {
@@ -110,7 +120,7 @@ impl Gate {
             // What costs nothing any more.
             Decision::Forward(forward) => Ok(forward),
             Decision::CostsNothing(answer) => Err(answer),
-            Decision::Refuse(problem) => Err(problem.into()),
+            Decision::Refuse(problem) | Decision::RefuseSize { problem, .. } => Err(problem.into()),
             Decision::Challenge(demand) => match self.challenge(&demand, session, client.network()).await {
                 Challenged::Free(forward) => Ok(forward),
                 Challenged::Answer(answer) => Err(answer),
@@ -210,13 +220,13 @@ impl Gate {
 
     /// Refuses a token that is revoked, asks for the proof of payment that is configured, and notes the use of the token.
     /// Nothing where nothing costs.
-    pub(crate) async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), Answer> {
+    pub(crate) async fn confirm(&self, forward: &Forward, now: u64) -> Result<(), NotTaken> {
         let Some(permit) = &forward.permit else { return Ok(()) };
-        if self.revoked.has(permit.token()).await.map_err(not_known)? {
-            return Err(revoked_problem().into());
+        if self.revoked.has(permit.token()).await? {
+            return Err(NotTaken::Revoked);
         }
         let service = &self.paywall.offer(forward.service).terms.name;
-        self.settlement.confirm(permit, service).await.map_err(unproven)?;
+        self.settlement.confirm(permit, service).await?;
         self.paywall.settled(permit.token().payment_hash());
         if !forward.is_only_compared {
             self.books.used(permit, service, now);
@@ -257,19 +267,29 @@ impl Gate {
     }
 }
 
-/// What a genuine token is answered whose payment is not proven.
-fn unproven(unproven: Unproven) -> Answer {
-    match unproven {
-        // Another payment would not mend it: no invoice.
-        Unproven::NotSettled => Problem::new(StatusCode::UNAUTHORIZED, NOT_SETTLED)
-            .detail("The node has not received the payment of this token. If it is under way, come again.")
-            .into(),
-        Unproven::Unknown(cause) => {
-            tracing::error!(%cause, "it is not known whether a token is paid");
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "settlement_unknown").detail(
-                "It cannot be looked up now whether this token is paid. Come again; a token that is paid stays good.",
-            );
-            Answer::from(problem).retry_after(RETRY_AFTER)
+impl NotTaken {
+    /// What the token is answered.
+    pub(crate) fn answer(self) -> Answer {
+        let unavailable = |code, detail| {
+            Answer::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, code).detail(detail)).retry_after(RETRY_AFTER)
+        };
+        match self {
+            Self::Revoked => revoked_problem().into(),
+            Self::NotKnown(error) => {
+                tracing::error!(%error, "no token is taken");
+                let detail =
+                    "It is not known yet whether this token is revoked. Come again; a token that is paid stays good.";
+                unavailable("revocations_unknown", detail)
+            }
+            // Another payment would not mend it: no invoice.
+            Self::Unproven(Unproven::NotSettled) => Problem::new(StatusCode::UNAUTHORIZED, "not_settled")
+                .detail("The node has not received the payment of this token. If it is under way, come again.")
+                .into(),
+            Self::Unproven(Unproven::Unknown(cause)) => {
+                tracing::error!(%cause, "it is not known whether a token is paid");
+                let detail = "It cannot be looked up now whether this token is paid. Come again; a token that is paid stays good.";
+                unavailable("settlement_unknown", detail)
+            }
         }
     }
 }
@@ -285,22 +305,11 @@ fn refused_grpc(answer: Answer) -> Answer {
     answer.for_grpc(status, code)
 }
 
-/// What a token is answered while it is not known whether it is revoked.
-fn not_known(error: NotKnown) -> Answer {
-    tracing::error!(%error, "no token is taken");
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations_unknown")
-        .detail("It is not known yet whether this token is revoked. Come again; a token that is paid stays good.");
-    Answer::from(problem).retry_after(RETRY_AFTER)
-}
-
-/// The payment of a token that buys this, or would if it were less. Sizes are looked at once a token is found to be genuine.
-fn shown_payment(decision: &Decision, headers: &HeaderMap) -> Option<PaymentHash> {
+/// The payment of a token that buys this, or would if it were less.
+fn shown_payment(decision: &Decision) -> Option<PaymentHash> {
     match decision {
         Decision::Forward(forward) => Some(forward.permit.as_ref()?.token().payment_hash()),
-        Decision::Refuse(problem) if problem.code() == TOO_LARGE => {
-            let credential = Credential::from_headers(headers).ok()??;
-            Some(credential.macaroon().identifier().ok()?.payment_hash)
-        }
+        Decision::RefuseSize { payment_hash, .. } => Some(*payment_hash),
         Decision::Refuse(_) | Decision::CostsNothing(_) | Decision::Challenge(_) => None,
     }
 }

@@ -55,7 +55,7 @@ impl Gate {
             None => return None,
         };
         match decision {
-            Decision::Refuse(problem) => Some(problem.into()),
+            Decision::Refuse(problem) | Decision::RefuseSize { problem, .. } => Some(problem.into()),
             Decision::Forward(_) | Decision::CostsNothing(_) => None,
             Decision::Challenge(demand) => {
                 match self.challenge(&demand, session, visit.client.as_ref()?.network()).await {

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use sluice_common::{
-    l402::{Lapsed, Permit, TOO_SMALL},
+    l402::{Lapsed, PaymentHash, Permit, TOO_SMALL},
     limits::BYTES_PER_MB,
     problem::Problem,
 };
@@ -24,6 +24,13 @@ pub enum Decision {
     CostsNothing(Answer),
     /// It is refused: paying would not help.
     Refuse(Problem),
+    /// The same for its size alone: its token is genuine, and would buy this if it were less.
+    RefuseSize {
+        /// Of the token.
+        payment_hash: PaymentHash,
+        /// Why.
+        problem: Problem,
+    },
 }
 
 /// How a request goes to the server behind.

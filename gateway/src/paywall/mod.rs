@@ -155,6 +155,7 @@ impl Paywall {
             }
         };
         match self.too_small(id, cost, &token, asked) {
+            Some(Decision::Refuse(problem)) => Decision::RefuseSize { payment_hash: token.payment_hash(), problem },
             Some(decision) => decision,
             None => Decision::Forward(Forward::paid(id, permit, cost == Cost::Token)),
         }

@@ -86,7 +86,9 @@ fn said(decision: &Decision, max_body_bytes: Option<u64>) -> String {
             format!("challenge {}{for_mib}{path}{price}", reason.code())
         }
         Decision::CostsNothing(answer) => String::from_utf8(answer.body().to_vec()).unwrap(),
-        Decision::Refuse(problem) => format!("{} {}", problem.status().as_u16(), problem.code()),
+        Decision::Refuse(problem) | Decision::RefuseSize { problem, .. } => {
+            format!("{} {}", problem.status().as_u16(), problem.code())
+        }
     }
 }
 
