@@ -48,9 +48,7 @@ pub fn normalise_target(request: &mut RequestHeader) -> Result<(), Answer> {
 
 /// Takes from a request what the server behind must not see.
 pub fn strip(request: &mut RequestHeader, forwards_credential: bool) -> Result<()> {
-    for name in own_headers(&request.headers) {
-        request.remove_header(&name);
-    }
+    remove_headers(request, is_own);
     if forwards_credential {
         return Ok(());
     }
@@ -65,13 +63,24 @@ pub fn strip(request: &mut RequestHeader, forwards_credential: bool) -> Result<(
 
 /// Takes from a response what only the parts of Sluice say to each other.
 pub fn strip_response(response: &mut ResponseHeader) {
-    for name in own_headers(&response.headers) {
+    for name in named(&response.headers, is_own) {
         response.remove_header(&name);
     }
 }
 
-fn own_headers(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers.keys().filter(|name| name.as_str().starts_with(OWN_HEADERS)).cloned().collect()
+/// Takes the headers from a request whose names are such.
+pub(crate) fn remove_headers(request: &mut RequestHeader, is_such: impl Fn(&str) -> bool) {
+    for name in named(&request.headers, is_such) {
+        request.remove_header(&name);
+    }
+}
+
+fn named(headers: &HeaderMap, is_such: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+    headers.keys().filter(|name| is_such(name.as_str())).cloned().collect()
+}
+
+fn is_own(name: &str) -> bool {
+    name.starts_with(OWN_HEADERS)
 }
 
 /// Whether two names of headers are one to a server that reads `_` as `-`, as CGI does.

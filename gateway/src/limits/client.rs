@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sluice_common::client_network::ClientNetwork;
 
 use super::Cidr;
-use crate::request::is_one_to_cgi;
+use crate::request::{is_one_to_cgi, remove_headers};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -124,11 +124,7 @@ impl Client {
         let told = |name: HeaderName| request.headers.get(name).filter(|_| self.by_proxy).cloned();
         let proto = told(X_FORWARDED_PROTO).filter(|proto| ["http", "https"].contains(&proto.to_str().unwrap_or("")));
         let host = told(X_FORWARDED_HOST).or_else(|| request.headers.get(HOST).cloned());
-        let claims: Vec<_> =
-            request.headers.keys().filter(|name| claims_address(name, self.by_proxy)).cloned().collect();
-        for name in claims {
-            request.remove_header(&name);
-        }
+        remove_headers(request, |name| claims_address(name, self.by_proxy));
         request.insert_header(X_FORWARDED_FOR, self.chain())?;
         let own = HeaderValue::from_static(if self.over_tls { "https" } else { "http" });
         request.insert_header(X_FORWARDED_PROTO, proto.unwrap_or(own))?;
@@ -151,9 +147,8 @@ impl Client {
 
 /// Whether a header is one of those that say where a client is. Of a trusted proxy's, those stay that say something else
 /// (the port, the prefix of the path). A server behind may read `_` as `-`, as CGI does.
-fn claims_address(name: &HeaderName, by_proxy: bool) -> bool {
+fn claims_address(name: &str, by_proxy: bool) -> bool {
     const PREFIX: &str = "x-forwarded-";
-    let name = name.as_str();
     let is = |other: &str| is_one_to_cgi(name, other);
     OTHER_ADDRESSES.iter().any(|other| is(other))
         || [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST].iter().any(|other| is(other.as_str()))

@@ -22,7 +22,7 @@ use tokio::{net::lookup_host, time::timeout};
 use self::balance::Balancer;
 use crate::{
     config::{HostPolicy, Protocol, Rewrite, UpstreamAddress, UpstreamConfig},
-    request::is_one_to_cgi,
+    request::{is_one_to_cgi, remove_headers},
 };
 
 /// How long a server may take to accept a connection.
@@ -121,11 +121,7 @@ impl Upstream {
             request.insert_header(HOST, host.clone())?;
         }
         for (name, value) in &config.headers {
-            let others: Vec<_> =
-                request.headers.keys().filter(|other| is_one_to_cgi(name.as_str(), other.as_str())).cloned().collect();
-            for other in others {
-                request.remove_header(&other);
-            }
+            remove_headers(request, |other| is_one_to_cgi(name.as_str(), other));
             request.insert_header(name.clone(), value.clone())?;
         }
         Ok(())
