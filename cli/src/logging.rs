@@ -105,8 +105,7 @@ impl Drop for LogGuard {
 
 /// Sends all logging of the process to standard error. A line is out before what it speaks of goes on, so that a crash loses
 /// none; but those of requests are written together, and those of the last tenth of a second are lost with a process that is
-/// killed. To be called once; a
-/// second call changes nothing.
+/// killed. To be called once; a second call changes nothing.
 pub fn init(level: LogLevel, format: LogFormat) -> io::Result<LogGuard> {
     let to = Lines::start(io::stderr())?;
     let lines = tracing_subscriber::fmt::layer().with_writer(to.clone());
