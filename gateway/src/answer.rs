@@ -14,7 +14,7 @@ use sluice_common::{
     request_id::REQUEST_ID_HEADER,
 };
 
-use crate::{cors, drain::Drains, limits::ClientNetwork};
+use crate::{connections::Watch, cors, drain::Drains, limits::ClientNetwork};
 
 /// An answer of the gateway's own: it never comes with what the request asked for.
 #[derive(Debug, Clone)]
@@ -129,6 +129,9 @@ impl Answer {
         if has_body || self.closes {
             // Keep-alive with an unread body would drain it without bound.
             session.set_keepalive(None);
+        }
+        if has_body {
+            Watch::write_together().await;
         }
         let is_bodiless = session.req_header().method == Method::HEAD || self.body.is_empty();
         let mut header = self.header()?;

@@ -5,9 +5,11 @@
 //! what is too slow is dropped.
 
 use std::{
+    future::poll_fn,
     net::IpAddr,
+    pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,6 +30,7 @@ use pingora::{
 use sluice_common::slots::Slots;
 use tokio::{
     sync::Semaphore,
+    task::yield_now,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
@@ -75,12 +78,17 @@ struct Connection<A> {
     options: HttpServerOptions,
     slow: SlowClients,
     has_begun: AtomicBool,
+    /// Whoever holds it keeps the connection from being read and written.
+    still: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
 /// How far a request has come.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    is_http2: bool,
+    /// Whether its connection is kept still while it is worked on.
+    is_together: AtomicBool,
     began: Instant,
     has_head: AtomicBool,
     /// When a body was last heard of, in milliseconds after the begin.
@@ -88,8 +96,35 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    fn new() -> Self {
-        Self { began: Instant::now(), has_head: AtomicBool::new(false), body_at: AtomicU64::new(NOT_WAITING) }
+    fn new(is_http2: bool) -> Self {
+        Self {
+            is_http2,
+            is_together: AtomicBool::new(false),
+            began: Instant::now(),
+            has_head: AtomicBool::new(false),
+            body_at: AtomicU64::new(NOT_WAITING),
+        }
+    }
+
+    /// What is written of an answer after this, without waiting between, goes out together in HTTP/2. A client whose upload
+    /// is answered before its end may break it off at the answer's head: curl ends it short of the declared length then,
+    /// which is an error of the stream (RFC 9113, 8.1.1), on which what is not written yet is lost.
+    pub(crate) async fn write_together() {
+        let Ok(watch) = WATCH.try_with(Arc::clone) else { return };
+        if watch.is_http2 && !watch.is_together.swap(true, Ordering::Relaxed) {
+            // What is worked on now is not with the connection still, what follows is.
+            yield_now().await;
+        }
+    }
+
+    /// `serving`, with the connection kept still by `still` once that is asked for.
+    async fn serve<T>(&self, serving: impl Future<Output = T>, still: &Mutex<()>) -> T {
+        let mut serving = pin!(serving);
+        poll_fn(|context| {
+            let _still = self.is_together.load(Ordering::Relaxed).then(|| hold(still));
+            serving.as_mut().poll(context)
+        })
+        .await
     }
 
     /// The request that this task works on has its head. None where nobody watches.
@@ -103,6 +138,11 @@ impl Watch {
     pub(crate) fn body_came(&self) {
         let at = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NOT_WAITING);
         self.body_at.store(at, Ordering::Relaxed);
+    }
+
+    /// Whether more of a body is waited for.
+    pub(crate) fn waits_for_body(&self) -> bool {
+        self.body_at.load(Ordering::Relaxed) != NOT_WAITING
     }
 
     /// No more of a body is waited for.
@@ -208,8 +248,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
         let mut options = app.server_options().cloned().unwrap_or_default();
         options.h2c &= is_h2c;
         let (app, has_begun, metrics) = (Arc::clone(app), AtomicBool::new(false), Arc::clone(metrics));
-        let connection = Arc::new(Connection { app, options, slow, has_begun, metrics });
-        let mut serving = std::pin::pin!(connection.process_new(stream, shutdown));
+        let connection = Arc::new(Connection { app, options, slow, has_begun, still: Mutex::new(()), metrics });
+        let mut connected = pin!(connection.process_new(stream, shutdown));
+        let mut serving = poll_fn(|context| {
+            let _moving = hold(&connection.still);
+            connected.as_mut().poll(context)
+        });
         tokio::select! {
             biased;
             served = &mut serving => return served,
@@ -223,6 +267,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
     async fn cleanup(&self) {
         self.all.app.http_cleanup().await;
     }
+}
+
+/// Waits for no longer than somebody works without waiting.
+fn hold(still: &Mutex<()>) -> MutexGuard<'_, ()> {
+    still.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<A> Connection<A> {
@@ -248,8 +297,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Connection<A> {
         if is_first && session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.slow.keepalive.as_secs()));
         }
-        let watch = Arc::new(Watch::new());
-        let mut serving = std::pin::pin!(WATCH.scope(Arc::clone(&watch), self.app.process_new_http(session, shutdown)));
+        let watch = Arc::new(Watch::new(is_http2));
+        let serving = WATCH.scope(Arc::clone(&watch), self.app.process_new_http(session, shutdown));
+        let mut serving = pin!(watch.serve(serving, &self.still));
         let slow = &self.slow;
         let late = async {
             if is_http2 {

@@ -208,8 +208,7 @@ impl Gate {
     }
 
     /// Takes from a request what the server behind must not see, and says in it where the client is and what is let
-    /// through for nothing. Whatever
-    /// else changes path, query or login of the request comes before.
+    /// through for nothing. Whatever else changes path, query or login of the request comes before.
     pub fn upstream_request_filter(&self, request: &mut RequestHeader, visit: &mut Visit) -> Result<()> {
         self.strip(request, visit)?;
         self.permit(request, visit)
@@ -289,8 +288,14 @@ impl Gate {
         if let Some(held) = &mut visit.held {
             held.answered(response).await;
         }
-        // Who has answered bounds what it still reads.
-        visit.watch.iter().filter(|_| !response.status.is_informational()).for_each(|watch| watch.body_ended());
+        if let Some(watch) = visit.watch.as_ref().filter(|_| !response.status.is_informational()) {
+            let is_early = watch.waits_for_body();
+            // Who has answered bounds what it still reads.
+            watch.body_ended();
+            if is_early {
+                Watch::write_together().await;
+            }
+        }
         // Only who is shown the token has something to say of it.
         let knows_token = |forward: &Forward| self.offer(forward.service).forward_credential;
         visit.record.stored_before =
