@@ -91,6 +91,12 @@ struct RevokeArgs {
     reason: String,
 }
 
+/// What is said of a revocation that is done, or undone.
+const IN_EFFECT: &str = "in effect within 2 s on every gateway and media server of this ledger";
+
+/// And of one of a token that may never have been sold.
+const UNKNOWN: &str = "no payment with this hash is known yet: if it is another's, `sluice admin unrevoke` undoes this";
+
 /// Asks the gateway, and writes what it says to standard output.
 pub async fn run(args: AdminArgs, gateway: &Gateway) -> Result<(), AdminError> {
     let as_json = args.json || !io::stdout().is_terminal();
@@ -139,9 +145,20 @@ async fn write(
             AdminCommand::Keys => show::keys(&client::read::<Info>(said)?.keys, out)?,
             AdminCommand::Services => show::services(&client::read::<Services>(said)?.services, out)?,
             AdminCommand::Token { .. } => show::token(&client::read::<TokenInfo>(said)?, out)?,
-            AdminCommand::Revoke(_) | AdminCommand::Unrevoke { .. } => {
+            AdminCommand::Revoke(RevokeArgs { payment_hash, .. }) => {
                 show::revocations(&[client::read::<RevocationJson>(said)?], out)?;
-                writeln!(out, "in effect within 2 s on every gateway and media server of this ledger")?;
+                writeln!(out, "{IN_EFFECT}")?;
+                // Done is done: that no more is known of it is no failure.
+                if let Some(hash) = payment_hash
+                    && let Ok(token) = gateway.get(&format!("tokens/{hash}"), &[]).await
+                    && client::read::<TokenInfo>(token)?.payment.is_none()
+                {
+                    writeln!(out, "{UNKNOWN}")?;
+                }
+            }
+            AdminCommand::Unrevoke { .. } => {
+                show::revocations(&[client::read::<RevocationJson>(said)?], out)?;
+                writeln!(out, "{IN_EFFECT}")?;
             }
             AdminCommand::Revocations { .. } => {
                 let page: RevocationPage = client::read(said)?;

@@ -58,7 +58,6 @@ pub(super) async fn get(
     Path(payment_hash): Path<String>,
 ) -> Result<Json<TokenInfo>, ApiError> {
     let payment_hash: PaymentHash = payment_hash.parse().map_err(|_| ApiError::InvalidPath)?;
-    let selling = api.selling()?;
     let payment = api.ledger.payment(payment_hash).await?;
     let revocation = api.ledger.revocation(Revoked::Payment(payment_hash)).await?;
     if payment.is_none() && revocation.is_none() {
@@ -69,11 +68,12 @@ pub(super) async fn get(
     let by_payment = revocation.as_ref().is_some_and(|revocation| revocation.undone_at.is_none());
     let by_time = token_id.zip(revoked_before).is_some_and(|(token_id, before)| token_id.minted_at() < before);
     let key = token_id.as_ref().map(|token_id| hex::encode(token_id.key_fingerprint()));
+    let selling = key.as_ref().map(|_| api.selling()).transpose()?;
     Ok(Json(TokenInfo {
         payment_hash: payment_hash.to_string(),
         payment: payment.as_ref().map(PaymentJson::from),
         minted_at: token_id.as_ref().map(TokenId::minted_at).map(written),
-        key_is_retired: key.as_deref().and_then(|key| selling.is_retired(key)),
+        key_is_retired: selling.zip(key.as_deref()).and_then(|(selling, key)| selling.is_retired(key)),
         key,
         is_revoked: by_payment || by_time,
         revocation: revocation.as_ref().map(RevocationJson::from),
