@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::RngCore;
 
 /// The header that carries it, to the server behind and to the client.
-pub const REQUEST_ID_HEADER: &str = "x-request-id";
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest that is taken from a request: shorter than a preimage or a key in hex, which nobody should send here and
 /// no log must hold.
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     fn read(values: &[&str]) -> Option<String> {
-        let value = |value: &&str| (REQUEST_ID_HEADER.parse().unwrap(), HeaderValue::try_from(*value).unwrap());
+        let value = |value: &&str| (REQUEST_ID_HEADER, HeaderValue::try_from(*value).unwrap());
         RequestId::from_headers(&values.iter().map(value).collect()).map(|id| id.to_string())
     }
 

@@ -91,18 +91,14 @@ impl Macaroon {
         if text.len() > MAX_MACAROON_LEN * 4 / 3 + 4 {
             return Err(MacaroonError::TooLong);
         }
-        let standard: String = text
-            .chars()
-            .map(|c| {
-                if c == '-' {
-                    '+'
-                } else if c == '_' {
-                    '/'
-                } else {
-                    c
-                }
-            })
-            .collect();
+        let mut standard = text.as_bytes().to_vec();
+        for byte in &mut standard {
+            match byte {
+                b'-' => *byte = b'+',
+                b'_' => *byte = b'/',
+                _ => {}
+            }
+        }
         Self::from_bytes(STANDARD_ANY_PADDING.decode(standard).map_err(|_| MacaroonError::NotBase64)?)
     }
 
