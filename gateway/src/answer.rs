@@ -130,10 +130,10 @@ impl Answer {
             // Keep-alive with an unread body would drain it without bound.
             session.set_keepalive(None);
         }
-        if has_body {
+        let is_bodiless = session.req_header().method == Method::HEAD || self.body.is_empty();
+        if has_body && !is_bodiless {
             Watch::write_together().await;
         }
-        let is_bodiless = session.req_header().method == Method::HEAD || self.body.is_empty();
         let mut header = self.header()?;
         if let Some(request_id) = session.req_header().headers.get(REQUEST_ID_HEADER) {
             header.insert_header(REQUEST_ID_HEADER, request_id.clone())?;

@@ -2,7 +2,7 @@
 //!
 //! pingora bounds each read by itself, so a client that sends a byte of a head from time to time would keep its
 //! connection for ever, and in HTTP/2 it bounds no body. So each connection and each request is watched from outside, and
-//! what is too slow is dropped.
+//! what is too slow is dropped. From here, too, an early answer in HTTP/2 is kept together ([`Watch::write_together`]).
 
 use std::{
     future::poll_fn,
@@ -87,8 +87,8 @@ struct Connection<A> {
 #[derive(Debug)]
 pub(crate) struct Watch {
     is_http2: bool,
-    /// Whether its connection is kept still while it is worked on.
-    is_together: AtomicBool,
+    /// Whether its connection is kept still when it is worked on next.
+    keeps_still: AtomicBool,
     began: Instant,
     has_head: AtomicBool,
     /// When a body was last heard of, in milliseconds after the begin.
@@ -99,7 +99,7 @@ impl Watch {
     fn new(is_http2: bool) -> Self {
         Self {
             is_http2,
-            is_together: AtomicBool::new(false),
+            keeps_still: AtomicBool::new(false),
             began: Instant::now(),
             has_head: AtomicBool::new(false),
             body_at: AtomicU64::new(NOT_WAITING),
@@ -108,20 +108,24 @@ impl Watch {
 
     /// What is written of an answer after this, without waiting between, goes out together in HTTP/2. A client whose upload
     /// is answered before its end may break it off at the answer's head: curl ends it short of the declared length then,
-    /// which is an error of the stream (RFC 9113, 8.1.1), on which what is not written yet is lost.
+    /// which is an error of the stream (RFC 9113, 8.1.1). h2 reads before it writes, and drops what is not written of a
+    /// stream with an error. An answer from behind goes out so as far as it is there.
     pub(crate) async fn write_together() {
         let Ok(watch) = WATCH.try_with(Arc::clone) else { return };
-        if watch.is_http2 && !watch.is_together.swap(true, Ordering::Relaxed) {
-            // What is worked on now is not with the connection still, what follows is.
+        if watch.is_http2 {
+            watch.keeps_still.store(true, Ordering::Relaxed);
+            // The connection is not kept still yet; when this is gone on with, it is.
             yield_now().await;
         }
     }
 
-    /// `serving`, with the connection kept still by `still` once that is asked for.
+    /// `serving`, with the connection kept still by `still` where that is asked for.
     async fn serve<T>(&self, serving: impl Future<Output = T>, still: &Mutex<()>) -> T {
         let mut serving = pin!(serving);
         poll_fn(|context| {
-            let _still = self.is_together.load(Ordering::Relaxed).then(|| hold(still));
+            // In HTTP/1 a request is worked on where its connection is, which would wait for itself.
+            let keeps_still = self.is_http2 && self.keeps_still.swap(false, Ordering::Relaxed);
+            let _still = keeps_still.then(|| hold(still));
             serving.as_mut().poll(context)
         })
         .await
@@ -269,7 +273,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
     }
 }
 
-/// Waits for no longer than somebody works without waiting.
+/// Blocks for no longer than a connection or a request is worked on at a stretch: neither waits for the other meanwhile.
 fn hold(still: &Mutex<()>) -> MutexGuard<'_, ()> {
     still.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -327,5 +331,27 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Connection<A> {
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(&self.options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_connection_is_kept_still_while_an_answer_is_written_and_no_longer() {
+        for is_http2 in [true, false] {
+            let (watch, still) = (Arc::new(Watch::new(is_http2)), Mutex::new(()));
+            let is_still = || still.try_lock().is_err();
+            let answer = WATCH.scope(Arc::clone(&watch), async {
+                assert!(!is_still());
+                Watch::write_together().await;
+                // In HTTP/1 the connection is worked on now, and holds the lock itself.
+                assert_eq!(is_still(), is_http2);
+                yield_now().await;
+                assert!(!is_still(), "what follows need not be together with it");
+            });
+            watch.serve(answer, &still).await;
+        }
     }
 }

@@ -288,14 +288,10 @@ impl Gate {
         if let Some(held) = &mut visit.held {
             held.answered(response).await;
         }
-        if let Some(watch) = visit.watch.as_ref().filter(|_| !response.status.is_informational()) {
-            let is_early = watch.waits_for_body();
-            // Who has answered bounds what it still reads.
-            watch.body_ended();
-            if is_early {
-                Watch::write_together().await;
-            }
-        }
+        let watch = visit.watch.as_ref().filter(|_| !response.status.is_informational());
+        let is_early = watch.is_some_and(|watch| watch.waits_for_body());
+        // Who has answered bounds what it still reads.
+        watch.into_iter().for_each(|watch| watch.body_ended());
         // Only who is shown the token has something to say of it.
         let knows_token = |forward: &Forward| self.offer(forward.service).forward_credential;
         visit.record.stored_before =
@@ -317,7 +313,11 @@ impl Gate {
             visit.replacement = Some(answer.body().clone());
         }
         strip_response(response);
-        cors::add_headers(response)
+        cors::add_headers(response)?;
+        if is_early {
+            Watch::write_together().await;
+        }
+        Ok(())
     }
 
     /// Puts the body of an answer of our own in the place of the one from behind.

@@ -6,13 +6,11 @@ use crate::{
     answer::Answer,
     ledger::Bought,
     metrics::{Metrics, Outcome, UploadEnd},
+    paywall::TOO_LARGE,
 };
 
 /// The target of the log's lines of requests, one for each.
 pub const REQUEST_LINES: &str = "sluice_gateway::proxy";
-
-/// The machine code of what is larger than may come.
-pub(crate) const TOO_LARGE: &str = "too_large";
 
 /// What became of a request so far.
 #[derive(Debug, Default)]

@@ -68,15 +68,15 @@ pub fn strip_response(response: &mut ResponseHeader) {
     }
 }
 
-/// Takes the headers from a request whose names are such.
-pub(crate) fn remove_headers(request: &mut RequestHeader, is_such: impl Fn(&str) -> bool) {
-    for name in named(&request.headers, is_such) {
+/// Takes the headers from a request whose names match.
+pub(crate) fn remove_headers(request: &mut RequestHeader, matches: impl Fn(&str) -> bool) {
+    for name in named(&request.headers, matches) {
         request.remove_header(&name);
     }
 }
 
-fn named(headers: &HeaderMap, is_such: impl Fn(&str) -> bool) -> Vec<HeaderName> {
-    headers.keys().filter(|name| is_such(name.as_str())).cloned().collect()
+fn named(headers: &HeaderMap, matches: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+    headers.keys().filter(|name| matches(name.as_str())).cloned().collect()
 }
 
 fn is_own(name: &str) -> bool {

@@ -166,9 +166,12 @@ impl Reason {
     }
 }
 
+/// The machine code of what is larger than may come.
+pub(crate) const TOO_LARGE: &str = "too_large";
+
 /// 413: paying would not make room.
 pub fn too_large_problem(limit_bytes: u64, size_bytes: u64) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE)
         .detail("The upload is larger than this token, or this service, takes.")
         .with("limit_bytes", limit_bytes)
         .with("size_bytes", size_bytes)

@@ -20,6 +20,7 @@ use sluice_common::{
     problem::Problem,
 };
 
+pub(crate) use self::decision::TOO_LARGE;
 pub use self::{
     challenge::{ChallengeError, Challenged},
     decision::{Decision, Demand, Forward, Purchase, Reason, ServiceId, too_large_problem},
@@ -155,7 +156,6 @@ impl Paywall {
             }
         };
         match self.too_small(id, cost, &token, asked) {
-            Some(Decision::Refuse(problem)) => Decision::RefuseSize { payment_hash: token.payment_hash(), problem },
             Some(decision) => decision,
             None => Decision::Forward(Forward::paid(id, permit, cost == Cost::Token)),
         }
@@ -185,18 +185,21 @@ impl Paywall {
 
     /// What becomes of a request that declares more than its token holds.
     fn too_small(&self, id: ServiceId, cost: Cost, token: &Token, asked: &Asked<'_>) -> Option<Decision> {
-        let offer = self.offer(id);
+        let (offer, payment_hash) = (self.offer(id), token.payment_hash());
         if !offer.price.is_by_size() {
             // All tokens of this price hold the same: who has a smaller one made it smaller.
-            return too_large(offer, asked, false, token.max_upload_bytes()).map(Decision::Refuse);
+            let too_large = too_large(offer, asked, false, token.max_upload_bytes());
+            return too_large.map(|problem| Decision::RefuseSize { payment_hash, problem });
         }
         let declared = match Declared::read(&asked.head(offer)) {
             Ok(declared) => declared,
             Err(error) => return Some(Decision::Refuse(error.problem())),
         };
         let bytes = declared.beyond(token.max_upload_bytes())?;
-        if cost == Cost::TokenUnsold {
-            return Some(Decision::Refuse(too_large_problem(token.max_upload_bytes(), bytes)));
+        let is_sold = cost != Cost::TokenUnsold;
+        let most = if is_sold { offer.terms.max_upload_bytes() } else { token.max_upload_bytes() };
+        if declared.beyond(most).is_some() {
+            return Some(Decision::RefuseSize { payment_hash, problem: too_large_problem(most, bytes) });
         }
         Some(self.sell(id, Reason::TooSmall, asked))
     }

@@ -86,8 +86,9 @@ fn said(decision: &Decision, max_body_bytes: Option<u64>) -> String {
             format!("challenge {}{for_mib}{path}{price}", reason.code())
         }
         Decision::CostsNothing(answer) => String::from_utf8(answer.body().to_vec()).unwrap(),
-        Decision::Refuse(problem) | Decision::RefuseSize { problem, .. } => {
-            format!("{} {}", problem.status().as_u16(), problem.code())
+        Decision::Refuse(problem) => format!("{} {}", problem.status().as_u16(), problem.code()),
+        Decision::RefuseSize { problem, .. } => {
+            format!("{} {} with a genuine token", problem.status().as_u16(), problem.code())
         }
     }
 }
@@ -202,7 +203,7 @@ async fn decides_from_the_headers_alone() {
         ("GET /largefile?size=4194305", None, 0, NOW, "413 too_large"),
         ("HEAD /largefile", None, 0, NOW, "challenge no_credential at 1 sat"),
         ("POST /largefile", good(), fits, NOW, "forward Some(5) permitted"),
-        ("POST /largefile", good(), too_large, NOW, "413 too_large"),
+        ("POST /largefile", good(), too_large, NOW, "413 too_large with a genuine token"),
         ("POST /largefile", good(), fits, later, "forward Some(5) permitted to be compared"),
         ("PUT /any", good(), fits, later, "challenge expired at 1 sat"),
         ("POST /largefile", good(), too_large, later, "413 too_large"),
@@ -232,7 +233,7 @@ async fn a_flat_price_is_not_asked_for_a_resumable_upload_that_no_token_holds() 
     let good = bought(&keys(), &terms());
     for (length, unpaid, paid) in [
         ("4194304", "challenge no_credential at 1 sat", "forward Some(4) permitted"),
-        ("4194305", "413 too_large", "413 too_large"),
+        ("4194305", "413 too_large", "413 too_large with a genuine token"),
     ] {
         let headers = [("upload-length", length), ("content-length", "0")];
         assert_eq!(decided(&paywall, "POST /largefile", &headers, None, NOW), unpaid);
@@ -322,7 +323,8 @@ async fn a_price_by_size_needs_a_size_and_sells_that() {
             Some(&two),
             "challenge too_small for 4 MiB at 28 sat",
         ),
-        ("POST /largefile", &[("content-length", "5300000"), form], Some(&two), "413 too_large"),
+        ("POST /largefile", &[("content-length", "5300000"), form], Some(&two), "413 too_large with a genuine token"),
+        ("POST /largefile?size=x", &[form], Some(&two), "400 malformed_size"),
         ("POST /largefile", &[("transfer-encoding", "chunked"), form], Some(&two), "forward Some(3) permitted"),
         (
             "POST /largefile?size=2200000",
@@ -331,7 +333,7 @@ async fn a_price_by_size_needs_a_size_and_sells_that() {
             "forward Some(4) permitted",
         ),
         ("GET /largefile", &[], Some(&two), "forward None"),
-        ("GET /stream?size=2200000", &[], Some(&two), "413 too_large"),
+        ("GET /stream?size=2200000", &[], Some(&two), "413 too_large with a genuine token"),
     ] {
         assert_eq!(decided(&paywall, request, headers, credential, NOW), decision, "{request} {headers:?}");
     }
