@@ -2,10 +2,10 @@
 //!
 //! The stored files are often on the disk of a SQLite database, and a database that cannot write serves nobody. So some
 //! room is left free, and an upload that would take of it is refused before it begins. What uploads under way have
-//! declared and not written yet is as good as taken.
+//! declared and not written yet is as good as taken, and of one that declared nothing, or too little, a piece at a time.
 
 use std::{
-    io,
+    io, mem,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,8 +14,8 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-/// How often it is looked while an upload comes whose length was not declared.
-const LOOK_EVERY_BYTES: u64 = 8 * 1024 * 1024;
+/// What is promised at a time to an upload whose length was not declared.
+const PIECE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How often it is logged that uploads are refused.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -49,10 +49,8 @@ struct State {
 /// The room of an upload that is under way, until it is dropped.
 pub struct Room {
     guard: Arc<DiskGuard>,
-    /// What was declared and is not written yet.
+    /// What was declared, or is the next piece, and is not written yet.
     promised_bytes: u64,
-    /// What was written beyond that since it was last looked.
-    unseen_bytes: u64,
 }
 
 /// An upload would take room that the databases need.
@@ -89,10 +87,10 @@ impl DiskGuard {
         let guard = Arc::clone(self);
         if self.places.is_empty() {
             // Where no disk is looked at, nothing needs to be counted.
-            return Ok(Room { guard, promised_bytes: 0, unseen_bytes: 0 });
+            return Ok(Room { guard, promised_bytes: 0 });
         }
         // A disk far away may take its time. If nobody waits any more, the room is dropped as soon as it is made.
-        let looking = spawn_blocking(move || guard.promise(declared.unwrap_or_default()));
+        let looking = spawn_blocking(move || guard.promise(declared.unwrap_or(PIECE_BYTES)));
         looking.await.unwrap_or(Err(NoRoom))
     }
 
@@ -114,7 +112,7 @@ impl DiskGuard {
         }
         state.promised_bytes = promised_bytes;
         drop(state);
-        Ok(Room { guard: self, promised_bytes: bytes, unseen_bytes: 0 })
+        Ok(Room { guard: self, promised_bytes: bytes })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,17 +131,16 @@ impl State {
 }
 
 impl Room {
-    /// So many bytes are written now. Beyond what was declared it is looked again from time to time.
-    pub async fn wrote(&mut self, bytes: u64) -> Result<(), NoRoom> {
+    /// So many bytes are to be written now. What is not promised yet is, a piece at a time, or refused.
+    pub async fn write(&mut self, bytes: u64) -> Result<(), NoRoom> {
+        while self.promised_bytes < bytes && !self.guard.places.is_empty() {
+            let mut more = self.guard.room(None).await?;
+            self.promised_bytes += mem::take(&mut more.promised_bytes);
+        }
         let promised = bytes.min(self.promised_bytes);
         self.promised_bytes -= promised;
         self.guard.state().promised_bytes -= promised;
-        self.unseen_bytes += bytes - promised;
-        if self.unseen_bytes < LOOK_EVERY_BYTES {
-            return Ok(());
-        }
-        self.unseen_bytes = 0;
-        self.guard.room(None).await.map(drop)
+        Ok(())
     }
 }
 
@@ -186,30 +183,51 @@ mod tests {
         assert!(guard.room(Some(1)).await.is_err());
         drop(second);
         // Written, they are free no more, and no longer promised.
-        first.wrote(15 * MIB).await.unwrap();
+        first.write(15 * MIB).await.unwrap();
         free.fetch_sub(15 * MIB, Ordering::Relaxed);
         assert!(guard.room(Some(5 * MIB + 1)).await.is_err());
         drop(first);
         assert!(guard.room(Some(5 * MIB)).await.is_ok());
         assert!(guard.room(Some(u64::MAX)).await.is_err());
         free.store(10 * MIB - 1, Ordering::Relaxed);
-        assert!(guard.room(None).await.is_err());
+        assert!(guard.room(Some(0)).await.is_err());
         assert_eq!(guard.state().promised_bytes, 0);
     }
 
     #[tokio::test]
-    async fn what_was_not_declared_is_looked_at_while_it_comes() {
-        let free = Arc::new(AtomicU64::new(10 * MIB));
+    async fn what_was_not_declared_is_promised_a_piece_at_a_time() {
+        let free = Arc::new(AtomicU64::new(10 * MIB + PIECE_BYTES - 1));
         let guard = disk(&free);
+        assert!(guard.room(None).await.is_err(), "not even the first");
         for declared in [None, Some(3)] {
-            free.store(10 * MIB + 3, Ordering::Relaxed);
+            free.store(10 * MIB + PIECE_BYTES + 3, Ordering::Relaxed);
             let mut room = guard.room(declared).await.unwrap();
-            room.wrote(LOOK_EVERY_BYTES - 1).await.unwrap();
-            room.wrote(4).await.unwrap();
-            free.store(10 * MIB - 1, Ordering::Relaxed);
-            room.wrote(LOOK_EVERY_BYTES - 5).await.unwrap();
-            assert_eq!(room.wrote(5).await, Err(NoRoom), "{declared:?}");
+            assert_eq!(guard.state().promised_bytes, declared.unwrap_or(PIECE_BYTES));
+            for piece in [3, PIECE_BYTES - 3] {
+                room.write(piece).await.unwrap();
+                free.fetch_sub(piece, Ordering::Relaxed);
+            }
+            assert_eq!(room.write(4).await, Err(NoRoom), "{declared:?}");
+            drop(room);
+            assert_eq!(guard.state().promised_bytes, 0);
         }
+    }
+
+    #[tokio::test]
+    async fn many_of_unknown_length_at_once_leave_the_room_that_is_kept() {
+        let free = Arc::new(AtomicU64::new(10 * MIB + 3 * PIECE_BYTES));
+        let guard = disk(&free);
+        let mut rooms = Vec::new();
+        while let Ok(room) = guard.room(None).await {
+            rooms.push(room);
+        }
+        assert_eq!(rooms.len(), 3);
+        for room in &mut rooms {
+            room.write(PIECE_BYTES).await.unwrap();
+            free.fetch_sub(PIECE_BYTES, Ordering::Relaxed);
+            assert_eq!(room.write(1).await, Err(NoRoom));
+        }
+        assert_eq!(free.load(Ordering::Relaxed), 10 * MIB);
     }
 
     #[tokio::test]

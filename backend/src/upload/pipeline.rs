@@ -77,7 +77,7 @@ impl Pipeline {
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), UploadError> {
         self.size += bytes.len() as u64;
         if let Some(room) = &mut self.room {
-            room.wrote(bytes.len() as u64).await?;
+            room.write(bytes.len() as u64).await?;
         }
         while self.batch.len() + bytes.len() >= BATCH_LEN {
             let (now, later) = bytes.split_at(BATCH_LEN - self.batch.len());
