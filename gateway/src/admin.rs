@@ -7,7 +7,8 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc, time::SystemTime};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
+    body::to_bytes,
+    extract::{Request, State, rejection::JsonRejection},
     middleware::{Next, from_fn, map_response},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -55,7 +56,7 @@ pub struct Admin {
 ///   paid; 404 without an embedded wallet.
 /// - `/v1/…`: the admin API, for who has its token.
 pub fn router(admin: Admin) -> Router {
-    let pay = post(pay).layer::<_, Infallible>(from_fn(refuse_web_pages)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    let pay = post(pay).layer::<_, Infallible>(from_fn(refuse_web_pages));
     let api = admin.api.clone().map_or_else(Router::new, api::router);
     Router::new()
         .route("/healthz", get(healthz))
@@ -67,6 +68,7 @@ pub fn router(admin: Admin) -> Router {
         })
         .with_state(admin)
         .merge(api)
+        .layer(from_fn(read_first))
         .layer(map_response(forbid_caching))
 }
 
@@ -125,9 +127,6 @@ struct Paid {
 /// What is wrong with a body that is no [`PayOrder`]. It says nothing of what the body held.
 fn unreadable(rejection: &JsonRejection) -> Problem {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
-            .detail("the request body is too large")
-            .with("limit_bytes", MAX_BODY_BYTES),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
                 .detail("expected content-type: application/json")
@@ -171,6 +170,21 @@ async fn refuse_web_pages(request: Request, next: Next) -> Response {
 fn is_own_name(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+/// Reads a body before anybody answers. Where nobody reads it, a stream of HTTP/2 is reset, and its client may see that in
+/// the place of the answer.
+async fn read_first(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match to_bytes(body, MAX_BODY_BYTES).await {
+        Ok(body) => next.run(Request::from_parts(head, body.into())).await,
+        // Who broke off does not hear it.
+        Err(_) => respond(
+            &Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
+                .detail("the request body is too large")
+                .with("limit_bytes", MAX_BODY_BYTES),
+        ),
+    }
 }
 
 async fn forbid_caching(mut response: Response) -> Response {
