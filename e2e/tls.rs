@@ -1,6 +1,6 @@
 //! Clients that come by TLS, by HTTP/1.1 and HTTP/2.
 
-use std::{fs, net::TcpListener};
+use std::fs;
 
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Version, redirect::Policy};
 use serde_json::Value;
@@ -12,7 +12,7 @@ const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/test
 
 #[tokio::test]
 async fn pays_uploads_and_downloads_over_tls_by_either_version() {
-    let tls = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tls = sluice_testing::free_address();
     let config = format!(
         "[gateway]\ntls_listen = \"{tls}\"\ntls_certificate = \"{CERTIFICATES}/one.cert\"\ntls_key = \
          \"{CERTIFICATES}/one.key\"\n"

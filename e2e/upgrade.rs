@@ -1,6 +1,6 @@
 //! A new process takes over from a gateway, in the middle of uploads.
 
-use std::{fs, io, net::TcpListener, time::Duration};
+use std::{fs, io, time::Duration};
 
 use futures_util::stream;
 use reqwest::{Body, Certificate, Client, StatusCode, Version};
@@ -132,7 +132,7 @@ impl TlsUpload {
 
 #[tokio::test]
 async fn no_upload_by_tls_is_cut_by_either_version() {
-    let tls = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tls = sluice_testing::free_address();
     let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/testdata/tls");
     let listen = format!(
         "tls_listen = \"{tls}\"\ntls_certificate = \"{certificates}/one.cert\"\ntls_key = \"{certificates}/one.key\"\n"

@@ -10,7 +10,6 @@ pub mod slow;
 use std::{
     ffi::OsStr,
     fs,
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -110,7 +109,7 @@ impl Sluice {
 
     /// Everything but the processes.
     pub fn prepare(commands: &[&'static str], environment: &[(&str, &str)], options: &[&str]) -> Self {
-        let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free_port = || sluice_testing::free_address().port();
         Self {
             folder: tempfile::tempdir().unwrap(),
             processes: commands.iter().map(|&command| (command, None)).collect(),

@@ -75,7 +75,7 @@ impl PostgresServer {
 
     /// Starts one that listens on a port of 127.0.0.1, too, with TLS: PEM texts of its certificate and key. Gives the port.
     pub fn start_with_tls(certificate: &str, key: &str) -> (Self, u16) {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::free_address().port();
         (Self::start_with(certificate, key, port), port)
     }
 

@@ -4,7 +4,7 @@ mod btcd;
 mod lnd;
 mod process;
 
-use std::{net::TcpListener, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use reqwest::Client;
 use tempfile::TempDir;
@@ -84,7 +84,7 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    sluice_testing::free_address().port()
 }
 
 /// A client that takes the certificates that nodes sign themselves, as is right for a test on loopback alone.

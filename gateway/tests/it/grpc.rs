@@ -61,7 +61,7 @@ impl Service<http::Request<Body>> for Echo {
 }
 
 async fn server() -> SocketAddr {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = sluice_testing::free_address();
     tokio::spawn(Server::builder().add_service(Echo).serve(free));
     free
 }

@@ -24,7 +24,7 @@ mod traces;
 mod upstreams;
 mod uses;
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sluice_common::{
     keys::{MasterKey, MasterKeys},
@@ -42,6 +42,7 @@ use sluice_gateway::{
     metrics::Metrics,
     server::{Beside, Gateway},
 };
+use sluice_testing::free_address;
 use tempfile::TempDir;
 
 use self::{
@@ -87,12 +88,11 @@ impl World {
         let ledger = ledger.unwrap_or_else(|| Arc::new(db));
         let behind = Behind::start().await;
         let service = media(&behind.address.to_string());
-        let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut config = GatewayConfig {
-            listen: free_port(),
+            listen: free_address(),
             tls: None,
             https_port: None,
-            admin_listen: free_port(),
+            admin_listen: free_address(),
             services: vec![service],
             master_keys: MasterKeys::new(vec![MasterKey::new(&Secret::new([2; 32]), 0)]).unwrap(),
             network: Network::TestWallet,

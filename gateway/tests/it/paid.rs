@@ -239,7 +239,7 @@ async fn a_server_behind_that_sells_nothing_itself_never_sees_a_credential() {
 async fn says_so_when_the_server_behind_is_away() {
     let world = World::with(|service| {
         // A port that was free a moment ago, and where nobody listens.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = sluice_testing::free_address();
         service.upstream = UpstreamConfig::new(&[free.to_string()]).unwrap();
     })
     .await;

@@ -3,8 +3,6 @@
 #[path = "../../examples/plugin.rs"]
 mod example;
 
-use std::net::TcpListener;
-
 use async_trait::async_trait;
 use pingora::server::{RunArgs, ShutdownSignal, ShutdownSignalWatch};
 use sluice_common::l402::{Challenge, Credential};
@@ -30,7 +28,7 @@ impl ShutdownSignalWatch for Told {
 async fn any_proxy_can_have_the_paywall() {
     let (folder, behind) = (tempfile::tempdir().unwrap(), Behind::start().await);
     let (proxy, wallet, book_keeper) = example::plugged(folder.path(), behind.address).await.unwrap();
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listen = sluice_testing::free_address();
     let (stop, told) = watch::channel(false);
     let server = std::thread::spawn(move || {
         let args = RunArgs { shutdown_signal: Box::new(Told(told)) };

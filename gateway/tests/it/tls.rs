@@ -1,6 +1,6 @@
 //! Clients that come by TLS.
 
-use std::{fs, net::TcpListener, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
+use std::{fs, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Client, Version};
 use sluice_common::l402::Credential;
@@ -31,7 +31,7 @@ impl Files {
 
     fn listen(&self, config: &mut GatewayConfig) {
         let certificate = ServerCertificate::load(&self.0.path().join("cert"), &self.0.path().join("key")).unwrap();
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = sluice_testing::free_address();
         config.tls = Some(TlsConfig { listen, certificate: Arc::new(certificate) });
     }
 }

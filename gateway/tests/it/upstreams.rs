@@ -67,7 +67,7 @@ impl Server {
 
 /// An address where nobody listens.
 fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    sluice_testing::free_address()
 }
 
 async fn behind(upstream: UpstreamConfig) -> World {

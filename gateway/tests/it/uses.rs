@@ -180,7 +180,7 @@ async fn a_token_that_lasts_until_it_expires_is_not_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_answer_it_is_given_back_three_times_but_always_where_nobody_was_asked() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = sluice_testing::free_address();
     let world = World::with(|service| counted(service, free, 1)).await;
     let credential = buy(&world).await;
     for _ in 0..6 {
