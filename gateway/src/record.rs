@@ -57,7 +57,7 @@ impl Record {
         // Pingora answers what is no HTTP itself.
         let outcome = self.outcome.unwrap_or(Outcome::Failed);
         metrics.request(self.service.as_deref(), outcome, status);
-        let is_counted = (is_paid && body_bytes > 0) || self.is_refused_upload();
+        let is_counted = (is_paid && (self.is_upload || body_bytes > 0)) || self.is_refused_upload();
         if let Some(service) = self.service.as_deref().filter(|_| is_counted) {
             let (end, reason) = self.upload_end();
             metrics.upload(service, end, reason, body_bytes);
