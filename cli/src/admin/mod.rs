@@ -18,7 +18,10 @@ use sluice_gateway::admin::api::{
 };
 
 pub use self::client::{AdminError, Gateway, GatewayArgs};
-use crate::payments::{Format, List, Selection};
+use crate::{
+    client::note,
+    payments::{Format, List, Selection},
+};
 
 /// `sluice admin`
 #[derive(Debug, Args)]
@@ -91,12 +94,6 @@ struct RevokeArgs {
     reason: String,
 }
 
-/// What is said of a revocation that is done, or undone.
-const IN_EFFECT: &str = "in effect within 2 s on every gateway and media server of this ledger";
-
-/// And of one of a token that may never have been sold.
-const UNKNOWN: &str = "no payment with this hash is known yet: if it is another's, `sluice admin unrevoke` undoes this";
-
 /// Asks the gateway, and writes what it says to standard output.
 pub async fn run(args: AdminArgs, gateway: &Gateway) -> Result<(), AdminError> {
     let as_json = args.json || !io::stdout().is_terminal();
@@ -125,7 +122,14 @@ async fn write(
                 minted_before: revoke.minted_before.clone(),
                 reason: revoke.reason.clone(),
             };
-            gateway.post("revocations", &body).await?
+            let said = gateway.post("revocations", &body).await?;
+            if let Some(hash) = revoke.payment_hash
+                && is_unpaid(gateway, hash).await
+            {
+                let advice = "if it is another's, `sluice admin unrevoke` undoes this";
+                note(format_args!("sluice: revoked, but no payment with this hash is known yet: {advice}"));
+            }
+            said
         }
         AdminCommand::Unrevoke { revoked } => gateway.delete(&format!("revocations/{revoked}")).await?,
         AdminCommand::Revocations { limit } => {
@@ -145,20 +149,9 @@ async fn write(
             AdminCommand::Keys => show::keys(&client::read::<Info>(said)?.keys, out)?,
             AdminCommand::Services => show::services(&client::read::<Services>(said)?.services, out)?,
             AdminCommand::Token { .. } => show::token(&client::read::<TokenInfo>(said)?, out)?,
-            AdminCommand::Revoke(RevokeArgs { payment_hash, .. }) => {
+            AdminCommand::Revoke(_) | AdminCommand::Unrevoke { .. } => {
                 show::revocations(&[client::read::<RevocationJson>(said)?], out)?;
-                writeln!(out, "{IN_EFFECT}")?;
-                // Done is done: that no more is known of it is no failure.
-                if let Some(hash) = payment_hash
-                    && let Ok(token) = gateway.get(&format!("tokens/{hash}"), &[]).await
-                    && client::read::<TokenInfo>(token)?.payment.is_none()
-                {
-                    writeln!(out, "{UNKNOWN}")?;
-                }
-            }
-            AdminCommand::Unrevoke { .. } => {
-                show::revocations(&[client::read::<RevocationJson>(said)?], out)?;
-                writeln!(out, "{IN_EFFECT}")?;
+                writeln!(out, "in effect within 2 s on every gateway and media server of this ledger")?;
             }
             AdminCommand::Revocations { .. } => {
                 let page: RevocationPage = client::read(said)?;
@@ -169,6 +162,12 @@ async fn write(
         }
     }
     Ok(out.flush()?)
+}
+
+/// Whether nobody is known to have paid for a token that is revoked. Where that cannot be asked, nothing is said of it.
+async fn is_unpaid(gateway: &Gateway, payment_hash: PaymentHash) -> bool {
+    let token = gateway.get(&format!("tokens/{payment_hash}"), &[]).await;
+    token.and_then(client::read::<TokenInfo>).is_ok_and(|token| token.payment.is_none())
 }
 
 /// As `sluice payments` writes them, page by page.

@@ -13,7 +13,7 @@ pub(super) fn result(text: impl Display) -> io::Result<()> {
 }
 
 /// Tells the user something on standard error.
-pub(super) fn note(text: impl Display) {
+pub fn note(text: impl Display) {
     // Nobody may be reading, which is no reason to stop.
     let _ = writeln!(io::stderr().lock(), "{}", escaped(&text.to_string()));
 }

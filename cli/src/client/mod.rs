@@ -21,7 +21,7 @@ use clap::{Args, Subcommand};
 
 pub use self::{
     api::ApiError,
-    console::escaped,
+    console::{escaped, note},
     download::{DownloadArgs, DownloadError},
     invoice::InvoiceError,
     pay::PayArgs,

@@ -12,6 +12,7 @@ use sluice_backend::{
     server::StartError,
     store::{BlobStore, S3Store},
 };
+use sluice_common::limits::BYTES_PER_MB;
 use sluice_gateway::probe;
 
 use super::{Finding, Report};
@@ -66,12 +67,18 @@ async fn backend_tables(settings: &Settings) -> Result<&'static str, RunError> {
 async fn look_at_sqlite(whose: &str, path: &Path) -> Finding {
     let shown = path.display();
     if !path.exists() {
-        return of_room(DATABASE, &format!("{whose}: {shown}"), "is made when Sluice first starts", room_above(path));
+        return of_room(
+            DATABASE,
+            &format!("{whose}: {shown}"),
+            "is made when Sluice first starts",
+            room_above(path),
+            0,
+        );
     }
     if let Err(error) = probe::sqlite(path).await {
         return Finding::error(DATABASE, format!("{whose}: {shown}: {error}"));
     }
-    of_room(DATABASE, &format!("{whose}: {shown}"), "is whole", room_above(path))
+    of_room(DATABASE, &format!("{whose}: {shown}"), "is whole", room_above(path), 0)
 }
 
 /// Says how the place of the stored files is.
@@ -97,16 +104,22 @@ async fn look_at_s3(s3: &S3Settings) -> Finding {
 fn look_at_folder(settings: &Settings) -> Finding {
     let dir = settings.local_dir();
     let shown = dir.display().to_string();
+    let kept = settings.backend.min_free_disk_mb.saturating_mul(BYTES_PER_MB);
     if dir.exists() {
-        of_room(STORE, &shown, "can be written", room(&dir))
+        of_room(STORE, &shown, "can be written", room(&dir), kept)
     } else {
-        of_room(STORE, &shown, "is made when Sluice first starts", room_above(&dir))
+        of_room(STORE, &shown, "is made when Sluice first starts", room_above(&dir), kept)
     }
 }
 
-/// What is to be said of `place`, which is `well` where there is room.
-fn of_room(what: &'static str, place: &str, well: &str, room: io::Result<u64>) -> Finding {
+/// What is to be said of `place`, which is `well` where there is room, and where uploads leave `kept` bytes free.
+fn of_room(what: &'static str, place: &str, well: &str, room: io::Result<u64>, kept: u64) -> Finding {
     match room {
+        Ok(free) if free < kept => {
+            let (free, kept) = (size(free), size(kept));
+            let problem = "so that no upload is taken: [backend] min_free_disk_mb keeps";
+            Finding::error(what, format!("{place} {well}, but only {free} are free there, {problem} {kept}"))
+        }
         Ok(free) if free < LOW_BYTES => {
             Finding::warning(what, format!("{place} {well}, but only {} are free there", size(free)))
         }
@@ -142,11 +155,11 @@ mod tests {
     fn says_how_much_room_there_is_where_it_is_little() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let lines = [Ok(LOW_BYTES), Ok(LOW_BYTES - 1), Ok(0), Err(full)];
-        let lines = lines.map(|room| of_room(STORE, "/media", "can be written", room).to_string());
+        let lines = lines.map(|room| of_room(STORE, "/media", "can be written", room, LOW_BYTES / 2).to_string());
         insta::assert_snapshot!(lines.join("\n"), @r"
         ok       store     /media can be written
         warning  store     /media can be written, but only 1024.0 MiB are free there
-        warning  store     /media can be written, but only 0 bytes are free there
+        error    store     /media can be written, but only 0 bytes are free there, so that no upload is taken: [backend] min_free_disk_mb keeps 512.0 MiB
         error    store     /media: its folder cannot be written: no storage space
         ");
     }
