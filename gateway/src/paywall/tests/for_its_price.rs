@@ -32,7 +32,11 @@ async fn where_nobody_measures_the_file_the_body_is_what_was_paid_for() {
         let without = decided(&by_size, "POST /largefile", &headers, None, NOW);
         assert!(without.ends_with(unpaid), "{headers:?}: {without}");
         let flat = decided(&flat, "POST /largefile", &headers, Some(&one), NOW);
-        assert_eq!(flat, if paid.starts_with("forward") { paid } else { "413 too_large with a genuine token" }, "{headers:?}");
+        assert_eq!(
+            flat,
+            if paid.starts_with("forward") { paid } else { "413 too_large with a genuine token" },
+            "{headers:?}"
+        );
     }
     let steps = [(Some(1), 0), (None, 90)].map(|(up_to_mib, price_sat)| Step { up_to_mib, price_sat }).to_vec();
     let step = paywall(vec![elsewhere(sized(Price::Steps(steps)))]).await;
