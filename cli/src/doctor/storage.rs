@@ -65,20 +65,14 @@ async fn backend_tables(settings: &Settings) -> Result<&'static str, RunError> {
 }
 
 async fn look_at_sqlite(whose: &str, path: &Path) -> Finding {
-    let shown = path.display();
+    let place = format!("{whose}: {}", path.display());
     if !path.exists() {
-        return of_room(
-            DATABASE,
-            &format!("{whose}: {shown}"),
-            "is made when Sluice first starts",
-            room_above(path),
-            0,
-        );
+        return of_room(DATABASE, &place, "is made when Sluice first starts", room_above(path), 0);
     }
     if let Err(error) = probe::sqlite(path).await {
-        return Finding::error(DATABASE, format!("{whose}: {shown}: {error}"));
+        return Finding::error(DATABASE, format!("{place}: {error}"));
     }
-    of_room(DATABASE, &format!("{whose}: {shown}"), "is whole", room_above(path), 0)
+    of_room(DATABASE, &place, "is whole", room_above(path), 0)
 }
 
 /// Says how the place of the stored files is.

@@ -1,10 +1,12 @@
 //! A client that sends all of its body before it reads an answer, as the worst of them do.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
     time::timeout,
 };
 
@@ -145,4 +147,14 @@ impl Reply {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
+}
+
+/// A body that comes as it is put into the channel, and ends with it.
+pub fn pieces() -> (mpsc::Sender<Bytes>, reqwest::Body) {
+    let (sender, receiver) = mpsc::channel(4);
+    let pieces = futures_util::stream::unfold(receiver, async |mut receiver| {
+        let piece = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(piece), receiver))
+    });
+    (sender, reqwest::Body::wrap_stream(pieces))
 }

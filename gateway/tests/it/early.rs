@@ -1,12 +1,14 @@
 //! Answers that come before the body's end.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{future::try_join_all, stream::poll_fn};
-use tokio::{sync::mpsc, time::timeout};
+use futures_util::future::try_join_all;
+use tokio::time::timeout;
 
-use super::{MIB, World, client::Request};
+use super::{
+    MIB, World,
+    client::{Request, pieces},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_early_answer_reaches_a_client_that_sends_all_of_its_body_first() {
@@ -39,10 +41,9 @@ async fn who_ends_an_upload_of_http2_short_at_the_head_of_an_answer_still_sees_i
         let url = format!("http://{}/largefile{query}", world.gateway.address());
         let client = reqwest::Client::builder().http2_prior_knowledge().build()?;
         for _ in 0..50 {
-            let (piece, mut pieces) = mpsc::channel::<Bytes>(1);
-            let body = poll_fn(move |context| pieces.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
+            let (piece, body) = pieces();
             let request = client.post(&url).header("content-length", MIB).header("authorization", authorization);
-            let answer = request.body(reqwest::Body::wrap_stream(body)).send().await?;
+            let answer = request.body(body).send().await?;
             drop(piece);
             assert_eq!(answer.json::<serde_json::Value>().await?["code"], code);
         }

@@ -1,6 +1,6 @@
 //! Clients that are slow, that are many at once, and that send what is never stored.
 
-use std::{convert::Infallible, num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use sluice_common::l402::Credential;
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{MIB, Request, World, behind::LARGE, ledger, metrics, with};
+use super::{MIB, Request, World, behind::LARGE, client::pieces, ledger, metrics, with};
 
 /// Longer than any bound of these tests, shorter than those of a real gateway.
 const SOON: Duration = Duration::from_secs(10);
@@ -131,15 +131,11 @@ async fn a_body_that_drips_is_refused_and_a_slow_one_that_lives_is_stored() {
 /// A request over HTTP/2 whose body comes as it is put into the channel.
 fn streamed(world: &World, path: &str, credential: &Credential) -> (reqwest::RequestBuilder, mpsc::Sender<Bytes>) {
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
-    let (sender, receiver) = mpsc::channel::<Bytes>(4);
-    let pieces = futures_util::stream::unfold(receiver, async |mut receiver| {
-        let piece = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(piece), receiver))
-    });
+    let (sender, body) = pieces();
     let request = client
         .post(format!("http://{}{path}", world.gateway.address()))
         .header("authorization", credential.authorization().expose())
-        .body(reqwest::Body::wrap_stream(pieces));
+        .body(body);
     (request, sender)
 }
 
